@@ -1,0 +1,1 @@
+//! cc-executor runs commands for other programs and never loses a byte, a process or a result.

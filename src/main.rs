@@ -1,0 +1,3 @@
+//! The `cc-executor` binary.
+
+fn main() {}
