@@ -1,1 +1,7 @@
 //! cc-executor runs commands for other programs and never loses a byte, a process or a result.
+
+pub mod execution;
+pub mod history;
+pub mod proto;
+pub mod server;
+pub mod supervisor;
