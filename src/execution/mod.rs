@@ -1,7 +1,9 @@
 //! The life of one command.
 
+pub mod clock;
 pub mod command;
 pub mod event;
+pub mod input;
 pub mod outcome;
 pub mod state;
 
