@@ -2,6 +2,7 @@
 
 pub mod execution;
 pub mod history;
+pub mod os;
 pub mod proto;
 pub mod server;
 pub mod supervisor;
