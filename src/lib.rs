@@ -1,7 +1,9 @@
 //! cc-executor runs commands for other programs and never loses a byte, a process or a result.
 
+pub mod api;
 pub mod execution;
 pub mod history;
+pub mod json;
 pub mod os;
 pub mod proto;
 pub mod server;

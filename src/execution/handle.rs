@@ -361,6 +361,12 @@ impl Execution {
         let _ = self.0.status.clone().wait_for(|status| status.state == State::Completed).await;
     }
 
+    /// How many follow it.
+    #[must_use]
+    pub fn watchers(&self) -> u32 {
+        *self.0.watchers.borrow()
+    }
+
     /// Counts the caller among those who follow, until the guard is dropped.
     #[must_use]
     pub fn follow(&self) -> Follower {
