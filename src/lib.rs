@@ -4,4 +4,5 @@ pub mod execution;
 pub mod history;
 pub mod proto;
 pub mod server;
+pub mod store;
 pub mod supervisor;

@@ -198,7 +198,10 @@ impl Clocks {
             (self.limits.wall.map(|wall| self.accepted + wall), Alarm::Wall),
             (self.pause_began.and_then(|began| self.limits.max_pause.map(|limit| began + limit)), Alarm::MaxPause),
             (self.lease_ends, Alarm::Lease),
-            (active(self.limits.idle.filter(|_| unwarned(Alarm::IdleNear)).map(|idle| silence(near(idle)))), Alarm::IdleNear),
+            (
+                active(self.limits.idle.filter(|_| unwarned(Alarm::IdleNear)).map(|idle| silence(near(idle)))),
+                Alarm::IdleNear,
+            ),
             (active(self.limits.run.filter(|_| unwarned(Alarm::RunNear)).map(near)), Alarm::RunNear),
             (
                 self.limits.wall.filter(|_| unwarned(Alarm::WallNear)).map(|wall| self.accepted + near(wall)),
@@ -215,7 +218,9 @@ impl Clocks {
     pub fn remaining(&self, alarm: Alarm, now: Instant) -> Option<Duration> {
         let active = self.active.elapsed(now);
         match alarm {
-            Alarm::IdleNear => self.limits.idle.map(|idle| (self.last_output.unwrap_or_default() + idle).saturating_sub(active)),
+            Alarm::IdleNear => {
+                self.limits.idle.map(|idle| (self.last_output.unwrap_or_default() + idle).saturating_sub(active))
+            }
             Alarm::RunNear => self.limits.run.map(|run| run.saturating_sub(active)),
             Alarm::WallNear => self.limits.wall.map(|wall| wall.saturating_sub(now - self.accepted)),
             _ => None,
