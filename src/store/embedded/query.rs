@@ -42,17 +42,8 @@ pub(super) fn page(connection: &Connection, query: &Query) -> Result<Page, Error
     if query.page_size == 0 {
         return Ok(Page::default());
     }
-    let mut selection = Selection::of(&query.filter, query.include_unfinished);
-    let sorted_by = selection.sorted_by;
-    if let Some(key) = &query.after {
-        selection.push(&format!(" AND ({sorted_by}.create_time, {sorted_by}.execution_id) < ("));
-        selection.bind(nanoseconds(key.created)).push(", ").bind(key.id.to_string()).push(")");
-    }
-    selection.push(&format!(" ORDER BY {sorted_by}.create_time DESC, {sorted_by}.execution_id DESC LIMIT "));
-    selection.bind(count(query.page_size).saturating_add(1)); // one more tells whether there is a next page
-
+    let Selection { text, parameters, .. } = page_selection(query);
     // The body is looked up last, for the few that are shown.
-    let Selection { text, parameters, .. } = selection;
     let mut found = all(
         connection,
         &format!(
@@ -66,6 +57,19 @@ pub(super) fn page(connection: &Connection, query: &Query) -> Result<Page, Error
     found.truncate(query.page_size);
     let next = found.last().filter(|_| has_more).map(|last| last.key.clone());
     Ok(Page { records: sorted_out(found)?, next })
+}
+
+/// The runs of the page, and one more that tells whether there is a next one.
+pub(super) fn page_selection(query: &Query) -> Selection {
+    let mut selection = Selection::of(&query.filter, query.include_unfinished);
+    let sorted_by = selection.sorted_by;
+    if let Some(key) = &query.after {
+        selection.push(&format!(" AND ({sorted_by}.create_time, {sorted_by}.execution_id) < ("));
+        selection.bind(nanoseconds(key.created)).push(", ").bind(key.id.to_string()).push(")");
+    }
+    selection.push(&format!(" ORDER BY {sorted_by}.create_time DESC, {sorted_by}.execution_id DESC LIMIT "));
+    selection.bind(count(query.page_size).saturating_add(1));
+    selection
 }
 
 pub(super) fn unfinished(connection: &Connection) -> Result<Records, Error> {

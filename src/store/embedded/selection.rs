@@ -24,15 +24,14 @@ impl Selection {
     /// The runs that match, those that have not ended only if `include_unfinished`.
     pub(super) fn of(filter: &Filter, include_unfinished: bool) -> Selection {
         let mut selection = Selection { text: String::new(), parameters: Vec::new(), sorted_by: "run" };
-        match filter.expression().and_then(leading_label) {
-            Some((key, value)) => {
-                selection.sorted_by = "lead";
-                // CROSS JOIN keeps the order in which the tables are named.
-                selection.push(" FROM label AS lead CROSS JOIN run ON run.number = lead.number");
-                selection.push(" WHERE lead.key = ").bind(key.to_owned());
-                selection.push(" AND lead.value = ").bind(value.to_owned());
-            }
-            None => selection.push(" FROM run WHERE TRUE").done(),
+        if let Some((key, value)) = filter.expression().and_then(leading_label) {
+            selection.sorted_by = "lead";
+            // CROSS JOIN keeps the order in which the tables are named.
+            selection.push(" FROM label AS lead CROSS JOIN run ON run.number = lead.number");
+            selection.push(" WHERE lead.key = ").bind(key.to_owned());
+            selection.push(" AND lead.value = ").bind(value.to_owned());
+        } else {
+            selection.push(" FROM run WHERE TRUE");
         }
         if !include_unfinished {
             // The plus keeps the planner from walking the index of causes for this.
@@ -54,15 +53,13 @@ impl Selection {
         self.push("?")
     }
 
-    fn done(&mut self) {}
-
     fn expression(&mut self, expression: &Expression) {
         match expression {
             Expression::All(parts) => self.joined(parts, " AND "),
             Expression::Any(parts) => self.joined(parts, " OR "),
             Expression::Not(inner) => {
-                self.push("(").expression(inner);
-                self.push(" IS NOT TRUE)").done();
+                self.push("((").expression(inner);
+                self.push(") IS NOT TRUE)");
             }
             Expression::Term(term) => self.term(term),
         }
@@ -72,16 +69,12 @@ impl Selection {
         for (index, part) in parts.iter().enumerate() {
             self.push(if index == 0 { "(" } else { between }).expression(part);
         }
-        self.push(")").done();
+        self.push(")");
     }
 
     fn term(&mut self, term: &Term) {
         let Column::Label(key) = &term.column else {
-            if let (Column::Command, Test::Compare(Operator::Equal, value)) = (&term.column, &term.test) {
-                // Commands can be very long: the index holds only their beginnings.
-                self.push("substr(run.command, 1, 64) = substr(").bind(sql_value(value.clone())).push(", 1, 64) AND ");
-            }
-            return self.test(&format!("run.{}", term.column), &term.test);
+            return self.named(term);
         };
         let (has, test) = match &term.test {
             Test::Compare(Operator::NotEqual, value) => ("NOT EXISTS", Test::Compare(Operator::Equal, value.clone())),
@@ -89,7 +82,17 @@ impl Selection {
         };
         self.push(has).push(" (SELECT 1 FROM label WHERE label.number = run.number AND label.key = ").bind(key.clone());
         self.push(" AND ").test("label.value", &test);
-        self.push(")").done();
+        self.push(")");
+    }
+
+    fn named(&mut self, term: &Term) {
+        self.push("(");
+        if let (Column::Command, Test::Compare(Operator::Equal, value)) = (&term.column, &term.test) {
+            // Commands can be very long: the index holds only their beginnings.
+            self.push("substr(run.command, 1, 64) = substr(").bind(sql_value(value.clone())).push(", 1, 64) AND ");
+        }
+        self.test(&format!("run.{}", term.column), &term.test);
+        self.push(")");
     }
 
     fn test(&mut self, column: &str, test: &Test) {
