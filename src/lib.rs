@@ -7,4 +7,5 @@ pub mod json;
 pub mod os;
 pub mod proto;
 pub mod server;
+pub mod store;
 pub mod supervisor;

@@ -91,7 +91,8 @@ pub(crate) fn end(mut record: Record, ending: Ending, cause: Cause, running: Dur
 /// An arbitrary run of this id, ended or not, made of few values so that filters hit and miss.
 pub(crate) fn record(id: String) -> impl Strategy<Value = Record> {
     let line = prop_oneof![
-        (text(), proptest::collection::vec(text(), 0..3)).prop_map(|(program, args)| CommandLine::Argv { program, args }),
+        (text(), proptest::collection::vec(text(), 0..3))
+            .prop_map(|(program, args)| CommandLine::Argv { program, args }),
         text().prop_map(|script| CommandLine::Shell { script, interpreter: None }),
     ];
     let labels = proptest::collection::btree_map(select(KEYS.as_slice()).prop_map(str::to_owned), text(), 0..3);
@@ -144,11 +145,14 @@ fn term() -> impl Strategy<Value = String> {
             .prop_map(str::to_owned),
     ];
     prop_oneof![
-        (texts.clone(), ordered.clone(), text()).prop_map(|(column, by, text)| format!("{column} {by} {}", quoted(&text))),
+        (texts.clone(), ordered.clone(), text())
+            .prop_map(|(column, by, text)| format!("{column} {by} {}", quoted(&text))),
         (texts, text()).prop_map(|(column, text)| format!("{column}:{}", quoted(&text))),
         anything.prop_map(|column| format!("{column}:*")),
-        (equality.clone(), select(State::ALL.as_slice())).prop_map(|(by, state)| format!("state {by} {}", state.name())),
-        (equality.clone(), select(Cause::ALL.as_slice())).prop_map(|(by, cause)| format!("cause {by} {}", cause.name())),
+        (equality.clone(), select(State::ALL.as_slice()))
+            .prop_map(|(by, state)| format!("state {by} {}", state.name())),
+        (equality.clone(), select(Cause::ALL.as_slice()))
+            .prop_map(|(by, cause)| format!("cause {by} {}", cause.name())),
         (equality, any::<bool>()).prop_map(|(by, flag)| format!("success {by} {flag}")),
         (select(["exit_code", "signal"].as_slice()), ordered.clone(), -1..3_i32)
             .prop_map(|(column, by, number)| format!("{column} {by} {number}")),

@@ -46,7 +46,7 @@ impl Stopped {
                     self.0.push(member.key());
                 }
             }
-            let complete = !found_new && members.iter().all(Process::is_stopped);
+            let complete = !found_new && members.iter().all(|member| is_held(member, &members));
             passes += u32::from(found_new);
             if complete || passes >= PASSES || now() >= deadline {
                 return Answer::Frozen { processes: count(members.len()), complete };
@@ -68,6 +68,12 @@ impl Stopped {
         }
         woken
     }
+}
+
+/// Stopped, or waiting in `vfork` for a child that is: it cannot run before that child does, and stops then.
+fn is_held(process: &Process, members: &[Process]) -> bool {
+    let has_stopped_child = || members.iter().any(|other| other.parent == process.pid && other.is_stopped());
+    process.is_stopped() || (process.state == 'D' && has_stopped_child())
 }
 
 /// Sends `number` once to every process of the set, parents first, until nothing new appears; with `resume`

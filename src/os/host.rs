@@ -262,6 +262,13 @@ impl Host {
     }
 }
 
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Fails while commands of ours still run, and then their cgroups are needed.
+        let _ = self.cgroup.as_ref().map(|cgroup| std::fs::remove_dir(cgroup.path()));
+    }
+}
+
 impl Drop for Reaping {
     fn drop(&mut self) {
         self.0.abort();

@@ -226,6 +226,13 @@ pub(super) fn reset_signals() {
         for number in 1..=libc::SIGRTMAX() {
             libc::signal(number, libc::SIG_DFL);
         }
+        // The two that the C library keeps for itself and leaves ignored in what it spawns. All zeroes, in the
+        // kernel's own form of the structure, is the default disposition.
+        for number in 32..34 {
+            let default = [0u64; 8];
+            let nowhere = std::ptr::null_mut::<u8>();
+            libc::syscall(libc::SYS_rt_sigaction, number, default.as_ptr(), nowhere, 8usize);
+        }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

@@ -70,23 +70,23 @@ pub(super) enum Kind {
     Duration,
 }
 
-/// The columns with a fixed name.
-pub(super) const NAMED: [Column; 12] = [
-    Column::ExecutionId,
-    Column::State,
-    Column::Cause,
-    Column::Success,
-    Column::ExitCode,
-    Column::Signal,
-    Column::Command,
-    Column::User,
-    Column::CreateTime,
-    Column::StartTime,
-    Column::CompleteTime,
-    Column::Duration,
-];
-
 impl Column {
+    /// All but the labels; their names are fixed words of `[a-z_]`.
+    pub const NAMED: [Column; 12] = [
+        Column::ExecutionId,
+        Column::State,
+        Column::Cause,
+        Column::Success,
+        Column::ExitCode,
+        Column::Signal,
+        Column::Command,
+        Column::User,
+        Column::CreateTime,
+        Column::StartTime,
+        Column::CompleteTime,
+        Column::Duration,
+    ];
+
     /// The value of this column for `run`, if it has one.
     #[must_use]
     pub fn of(&self, run: &Snapshot) -> Option<Value> {

@@ -8,7 +8,7 @@
 //! value      = word | quoted           `:*` means present, `:"*"` means contains a star
 //! ```
 
-use super::column::{Kind, NAMED};
+use super::column::Kind;
 use super::{Column, Expression, Operator, Term, Test};
 
 /// The longest filter that is read.
@@ -134,14 +134,14 @@ impl<'a> Reader<'a> {
             self.at += 1;
             Some(Column::Label(self.key()?))
         } else {
-            NAMED.into_iter().find(|column| column.to_string() == name)
+            Column::NAMED.into_iter().find(|column| column.to_string() == name)
         };
         if let Some(column) = column {
             self.skip_space();
             return Ok(column);
         }
         self.at = start;
-        let names = NAMED.map(|column| column.to_string()).join(", ");
+        let names = Column::NAMED.map(|column| column.to_string()).join(", ");
         Err(if name.is_empty() {
             self.error(format!("expected a column: one of {names}, labels.KEY"))
         } else {
