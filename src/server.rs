@@ -36,3 +36,34 @@ pub enum Listen {
     /// A Unix socket.
     Unix(PathBuf),
 }
+
+/// The server. A placeholder until the real one is merged.
+#[derive(Debug)]
+pub struct Server;
+
+/// Why the server could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[error("this build has no server")]
+pub struct Error;
+
+#[expect(clippy::unused_async, missing_docs, reason = "a placeholder until the real server is merged")]
+impl Server {
+    pub async fn open(_config: Config) -> Result<Server, Error> {
+        Err(Error)
+    }
+
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &[]
+    }
+
+    pub async fn serve(self, _stop: crate::shutdown::Stop) -> Result<(), Error> {
+        Err(Error)
+    }
+
+    pub async fn connect(&self) -> Result<tonic::transport::Channel, Error> {
+        Err(Error)
+    }
+
+    pub async fn shutdown(self) {}
+}
