@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::transport::server::Router;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tower::layer::util::{Identity, Stack};
 use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity, Stack};
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -74,7 +74,9 @@ pub enum Listen {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Listening beyond loopback was not allowed.
-    #[error("{0} is reachable from other machines, and nobody would be authenticated: listen on loopback or a Unix socket, or allow it with --allow-remote")]
+    #[error(
+        "{0} is reachable from other machines, and nobody would be authenticated: listen on loopback or a Unix socket, or allow it with --allow-remote"
+    )]
     Remote(SocketAddr),
     /// The address is not to be had.
     #[error("could not listen on {address}: {source}")]
@@ -146,24 +148,22 @@ impl Server {
         create_private(&config.state_dir).map_err(state_dir)?;
         let instance = Instance::claim(&config.state_dir).map_err(state_dir)?;
         let spool = Spool::open(config.state_dir.join("spool")).map_err(state_dir)?;
-        let history = store::open(&config.state_dir)
-            .map_err(|source| Error::Store { path: config.state_dir.clone(), source })?;
+        let history =
+            store::open(&config.state_dir).map_err(|source| Error::Store { path: config.state_dir.clone(), source })?;
         let host = os::Host::open(os::HostConfig {
             containment: config.containment.map(containment),
             instance: instance.id.clone(),
             executable: None,
         })
         .await?;
-        let signature =
-            Signature { node: config.node.clone(), build: build(), instance: instance.id.clone() };
+        let signature = Signature { node: config.node.clone(), build: build(), instance: instance.id.clone() };
         if config.supervisor.shell.is_none() {
             config.supervisor.shell = default_shell();
         }
         let instances = instance.directory.clone();
         let is_alive = move |id: &str| Instance::is_alive(&instances, id);
         host.clean(is_alive.clone()).await;
-        let supervisor =
-            Supervisor::open(config.supervisor, signature, host, spool, history, is_alive).await?;
+        let supervisor = Supervisor::open(config.supervisor, signature, host, spool, history, is_alive).await?;
         let watchers = TaskTracker::new();
         let parts = Parts {
             supervisor: supervisor.clone(),
@@ -245,10 +245,8 @@ impl Server {
         let (ours, theirs) = tokio::io::duplex(DUPLEX);
         let router = transport(self.routes.clone());
         // The connection's end must not end the incoming stream, or it would count as a shutdown.
-        let incoming = tokio_stream::StreamExt::chain(
-            tokio_stream::once(Ok::<_, io::Error>(theirs)),
-            tokio_stream::pending(),
-        );
+        let incoming =
+            tokio_stream::StreamExt::chain(tokio_stream::once(Ok::<_, io::Error>(theirs)), tokio_stream::pending());
         self.connections.spawn(async move {
             if let Err(error) = router.serve_with_incoming(incoming).await {
                 warn!(%error, "the in-process connection failed");

@@ -63,7 +63,10 @@ pub(crate) fn duration(wire: Option<prost_types::Duration>, field: &str) -> Pars
 }
 
 /// The digest that tells whether two requests ask for the same.
-pub(crate) fn spec_digest(command: &proto::execute_request::Command, options: Option<&proto::ExecutionOptions>) -> [u8; 32] {
+pub(crate) fn spec_digest(
+    command: &proto::execute_request::Command,
+    options: Option<&proto::ExecutionOptions>,
+) -> [u8; 32] {
     let request = proto::ExecuteRequest {
         command: Some(command.clone()),
         options: Some(options.cloned().unwrap_or_default()),
@@ -730,7 +733,9 @@ fn warning_kind(kind: WarningKind) -> proto::warning::Kind {
 
 impl From<crate::history::stats::Figures> for proto::Stats {
     fn from(figures: crate::history::stats::Figures) -> proto::Stats {
-        let quantile = |pick: fn(&crate::history::stats::Quantiles) -> Duration| figures.running.as_ref().map(|all| span(pick(all)));
+        let quantile = |pick: fn(&crate::history::stats::Quantiles) -> Duration| {
+            figures.running.as_ref().map(|all| span(pick(all)))
+        };
         proto::Stats {
             count: figures.count,
             succeeded: figures.succeeded,
@@ -747,7 +752,6 @@ impl From<crate::history::stats::Figures> for proto::Stats {
         }
     }
 }
-
 
 /// A number of things, for the wire.
 pub(crate) fn number(count: usize) -> u32 {

@@ -195,9 +195,10 @@ impl From<history::Error> for Status {
                     .into_status()
             }
             history::Error::NotEnded { id } => FindError::NotEnded(id).into(),
-            history::Error::Unstorable { id, source } => {
-                invalid(vec![Fault { field: "execution".to_owned(), description: format!("{id} cannot be stored: {source}") }])
-            }
+            history::Error::Unstorable { id, source } => invalid(vec![Fault {
+                field: "execution".to_owned(),
+                description: format!("{id} cannot be stored: {source}"),
+            }]),
         }
     }
 }
@@ -206,18 +207,23 @@ impl From<LogError> for Status {
     fn from(error: LogError) -> Status {
         let message = error.to_string();
         match error {
-            LogError::NotFound => refuse(Code::DataLoss, ErrorReason::Corrupt, "the output of this execution is gone from the spool")
-                .suggest("its record is still in the history; its output is lost")
-                .into_status(),
+            LogError::NotFound => {
+                refuse(Code::DataLoss, ErrorReason::Corrupt, "the output of this execution is gone from the spool")
+                    .suggest("its record is still in the history; its output is lost")
+                    .into_status()
+            }
             LogError::OutOfRange { valid } => refuse(Code::OutOfRange, ErrorReason::OutOfRange, message)
-                .with("valid_start", valid.start)
-                .with("valid_end", valid.end)
+                .with("first_seq", valid.events.0)
+                .with("last_seq", valid.events.1)
+                .with("stdout", range(&valid.offsets[0]))
+                .with("stderr", range(&valid.offsets[1]))
+                .with("terminal", range(&valid.offsets[2]))
                 .suggest("begin within the valid range")
                 .into_status(),
-            LogError::Corrupt(_) => refuse(Code::DataLoss, ErrorReason::Corrupt, message)
+            LogError::Corrupt => refuse(Code::DataLoss, ErrorReason::Corrupt, message)
                 .suggest("restore the state directory from a backup")
                 .into_status(),
-            LogError::Io(_) => refuse(Code::Unavailable, ErrorReason::StoreUnavailable, message)
+            LogError::Io(_) | LogError::Sealed => refuse(Code::Unavailable, ErrorReason::StoreUnavailable, message)
                 .retry_after(RETRY)
                 .suggest("the spool cannot be read; the server's log says why")
                 .into_status(),
@@ -284,6 +290,11 @@ impl From<InputError> for Status {
     }
 }
 
+/// A range as metadata: the first byte, and the one behind the last.
+fn range(range: &std::ops::Range<u64>) -> String {
+    format!("{}-{}", range.start, range.end)
+}
+
 /// A filter that does not parse.
 pub(crate) fn invalid_filter(error: &FilterError) -> Status {
     refuse(Code::InvalidArgument, ErrorReason::InvalidFilter, format!("filter: {error}"))
@@ -302,7 +313,8 @@ pub(crate) fn invalid_token(field: &str, error: &PageTokenError) -> Status {
 
 /// A watcher that took nothing for too long.
 pub(crate) fn too_slow(cursor: Option<Cursor>) -> Status {
-    let refusal = refuse(Code::Aborted, ErrorReason::WatcherTooSlow, "the watcher took nothing for too long and was cut");
+    let refusal =
+        refuse(Code::Aborted, ErrorReason::WatcherTooSlow, "the watcher took nothing for too long and was cut");
     let refusal = match cursor {
         Some(cursor) => refusal.with("cursor_epoch", cursor.epoch).with("cursor_seq", cursor.seq),
         None => refusal,
@@ -321,7 +333,10 @@ pub(crate) fn too_large(limit: usize) -> Status {
 
 /// A request whose bytes are not a message.
 pub(crate) fn malformed() -> Status {
-    invalid(vec![Fault { field: "request".to_owned(), description: "is not a valid protobuf message of this method".to_owned() }])
+    invalid(vec![Fault {
+        field: "request".to_owned(),
+        description: "is not a valid protobuf message of this method".to_owned(),
+    }])
 }
 
 /// A bug. The incident id is in the log too.

@@ -77,7 +77,13 @@ pub struct World {
 ///
 /// `command` is the admitted one, secrets included; `identity.command` its redacted form.
 #[must_use]
-pub fn pair(identity: Identity, command: Command, writer: Writer, log: Log, stdin_window: usize) -> (Execution, Driver) {
+pub fn pair(
+    identity: Identity,
+    command: Command,
+    writer: Writer,
+    log: Log,
+    stdin_window: usize,
+) -> (Execution, Driver) {
     let now = Instant::now();
     let clocks = Clocks::new(command.options.timeouts, now);
     let open = command.options.stdin == Stdin::Pipe || command.options.terminal.is_some();
@@ -159,16 +165,21 @@ impl Driver {
             path: None,
             message: format!("the spool file could not be opened: {error}"),
         };
+        let channels = process::channels(options);
+        let mut files = Vec::new();
         let output = match (&options.terminal, options.capture) {
             (Some(terminal), _) => os::Output::Terminal { rows: terminal.rows, columns: terminal.columns },
             (None, Capture::Pipe) => os::Output::Pipes { merge_stderr: options.merge_stderr },
-            (None, Capture::File) => os::Output::Files {
-                stdout: self.log.file(Channel::Stdout).map_err(spool)?,
-                stderr: match options.merge_stderr {
-                    true => None,
-                    false => Some(self.log.file(Channel::Stderr).map_err(spool)?),
-                },
-            },
+            (None, Capture::File) => {
+                let mut watched = |channel| -> std::io::Result<std::fs::File> {
+                    let file = self.log.file(channel)?;
+                    files.push((channel, watch(&file)?));
+                    Ok(file)
+                };
+                let stdout = watched(Channel::Stdout).map_err(spool)?;
+                let stderr = if options.merge_stderr { None } else { Some(watched(Channel::Stderr).map_err(spool)?) };
+                os::Output::Files { stdout, stderr }
+            }
         };
         let user = match &options.user {
             Some(name) => os::User::lookup(name).map_err(|error| NotStarted {
@@ -180,15 +191,10 @@ impl Driver {
             None => None,
         };
         let plan = launch::plan(&self.identity.id, &self.command.line, options, user, output, &world.surroundings);
-        let channels = process::channels(options);
         let child = world.host.spawn(plan).await.map_err(not_started_by)?;
         for channel in &channels {
             self.log.declare(*channel);
         }
-        let files = match options.capture {
-            Capture::File if options.terminal.is_none() => self.log.watches(&channels),
-            _ => Vec::new(),
-        };
         Ok(Attended::new(child, &channels, files))
     }
 
@@ -283,7 +289,9 @@ impl Driver {
     async fn obey(&mut self, order: Order, process: &mut Attended) {
         match order {
             Order::Request { request, reply } => self.answer(request, reply, process).await,
-            Order::End { cause, reason, actor, grace } => self.stop(process, cause, reason, actor, None, grace).await,
+            Order::End { cause, reason, actor, grace } => {
+                self.stop(process, cause, reason, actor, None, grace).await;
+            }
             Order::Announce { kind, message, remaining } => {
                 self.log.note(Note::Warning { kind, message, remaining });
             }
@@ -328,9 +336,8 @@ impl Driver {
                 self.answer_end(reply, sent, wait_for_effect);
             }
             Control::Kill => {
-                let sent = self
-                    .stop(process, Cause::Cancelled, reason, Actor::Client, None, Some(Duration::ZERO))
-                    .await;
+                let sent =
+                    self.stop(process, Cause::Cancelled, reason, Actor::Client, None, Some(Duration::ZERO)).await;
                 self.answer_end(reply, sent, wait_for_effect);
             }
             Control::Signal { number, scope } => {
@@ -719,9 +726,8 @@ impl Driver {
 
     fn ring_queued(&mut self, alarm: Alarm) {
         let limits = self.clocks.limits();
-        let waited = |limit: Option<Duration>| {
-            format!("queued for {}", humantime::format_duration(limit.unwrap_or_default()))
-        };
+        let waited =
+            |limit: Option<Duration>| format!("queued for {}", humantime::format_duration(limit.unwrap_or_default()));
         self.ordered = match alarm {
             Alarm::Queue => Some((Cause::QueueTimeout, waited(limits.queue))),
             Alarm::Wall => Some((Cause::WallTimeout, waited(limits.wall))),
@@ -775,8 +781,8 @@ impl Driver {
 
     /// Waits until all output is stored and returns the run as it will be remembered.
     pub async fn conclude(&mut self, mut outcome: Outcome) -> Snapshot {
+        outcome.channels = self.log.digests().await;
         self.log.flush().await;
-        outcome.channels = self.log.summaries();
         let status = self.ends.status.borrow().clone();
         Snapshot {
             id: self.identity.id.clone(),
@@ -790,7 +796,7 @@ impl Driver {
             pid: status.pid,
             containment: status.containment,
             // The entry that `complete` will append.
-            last_cursor: Cursor::at(self.log.last().seq + 1),
+            last_cursor: Cursor::at(self.ends.log.last().seq + 1),
             channels: outcome.channels.clone(),
             stdin_offset: None,
             watchers: 0,
@@ -847,6 +853,12 @@ impl Driver {
     fn warn(&mut self, kind: WarningKind, message: String, remaining: Option<Duration>) {
         self.log.note(Note::Warning { kind, message, remaining });
     }
+}
+
+/// Watches an open file for growth.
+fn watch(file: &std::fs::File) -> std::io::Result<os::files::Watch> {
+    use std::os::fd::AsRawFd;
+    os::files::Watch::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 async fn until(alarm: Option<(Instant, Alarm)>) {

@@ -274,6 +274,7 @@ pub(super) struct Ends {
     pub(super) orders: mpsc::Receiver<Order>,
     pub(super) watchers: watch::Receiver<u32>,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) log: Log,
 }
 
 pub(super) fn connect(identity: Identity, log: Log, status: Status, origin: Instant) -> (Execution, Ends) {
@@ -283,14 +284,14 @@ pub(super) fn connect(identity: Identity, log: Log, status: Status, origin: Inst
     let pulse = Arc::new(Pulse::new(origin));
     let shared = Shared {
         identity,
-        log,
+        log: log.clone(),
         status: status_seen,
         orders: orders_sent,
         watchers: watchers_counted,
         pulse: Arc::clone(&pulse),
         answers: Mutex::default(),
     };
-    (Execution(Arc::new(shared)), Ends { status, orders, watchers, pulse })
+    (Execution(Arc::new(shared)), Ends { status, orders, watchers, pulse, log })
 }
 
 impl Execution {
@@ -415,7 +416,8 @@ impl Execution {
 
     /// Ends the run on the server's behalf; nothing happens when it is over already.
     pub async fn end(&self, cause: Cause, reason: &str, grace: Option<Duration>) {
-        let _over = self.0.orders.send(Order::End { cause, reason: reason.to_owned(), actor: Actor::Server, grace }).await;
+        let _over =
+            self.0.orders.send(Order::End { cause, reason: reason.to_owned(), actor: Actor::Server, grace }).await;
     }
 
     /// Tells its watchers something.

@@ -80,9 +80,11 @@ pub fn environment(
 }
 
 fn is_allowed(name: &str, also: &[String]) -> bool {
-    ALLOWED_ENVIRONMENT.iter().copied().chain(also.iter().map(String::as_str)).any(|pattern| {
-        pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix))
-    })
+    ALLOWED_ENVIRONMENT
+        .iter()
+        .copied()
+        .chain(also.iter().map(String::as_str))
+        .any(|pattern| pattern.strip_suffix('*').map_or(pattern == name, |prefix| name.starts_with(prefix)))
 }
 
 /// The whole plan.

@@ -178,7 +178,8 @@ fn check_options(options: &Options, config: &Config, circumstances: Circumstance
     );
     check_limits(&options.limits, config, faults);
     check_timeouts(&options.timeouts, config, faults);
-    if let DisconnectPolicy::CancelAfterLease(lease) | DisconnectPolicy::PauseAfterLease(lease) = options.on_disconnect {
+    if let DisconnectPolicy::CancelAfterLease(lease) | DisconnectPolicy::PauseAfterLease(lease) = options.on_disconnect
+    {
         faults.check(lease <= DAY, "options.disconnect_lease", "must be at most 24 h");
     }
     faults.check((-100..=100).contains(&options.priority), "options.priority", "must be -100 to 100");
@@ -200,7 +201,11 @@ fn check_environment(environment: &Environment, faults: &mut Faults) {
         let field = "options.environment.set";
         let shown = name.escape_default();
         let is_name = !name.is_empty() && !name.contains(['=', '\0']);
-        faults.check(is_name, field, format!("{shown:?} is not a variable's name: it must not be empty or hold '=' or NUL"));
+        faults.check(
+            is_name,
+            field,
+            format!("{shown:?} is not a variable's name: it must not be empty or hold '=' or NUL"),
+        );
         faults.check(!value.contains('\0'), field, format!("the value of {shown} must not hold a NUL byte"));
         let length = name.len() + value.len() + 2;
         faults.check(
@@ -252,7 +257,11 @@ fn check_timeouts(timeouts: &Timeouts, config: &Config, faults: &mut Faults) {
         let may_be_zero = matches!(name, "grace" | "drain");
         faults.check(may_be_zero || !asked.is_zero(), &field, "must be above 0 s; leave it out for none");
         let most = humantime::format_duration(config.max_timeout);
-        faults.check(asked <= config.max_timeout, &field, format!("must be at most the server's max_timeout of {most}"));
+        faults.check(
+            asked <= config.max_timeout,
+            &field,
+            format!("must be at most the server's max_timeout of {most}"),
+        );
     }
 }
 
@@ -261,9 +270,14 @@ fn check_labels(options: &Options, faults: &mut Faults) {
     faults.check(options.labels.len() <= 64, field, "at most 64 are allowed");
     for (key, value) in &options.labels {
         let first = key.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let rest = key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte));
+        let rest =
+            key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte));
         let fits = first && rest && key.len() <= 63;
-        faults.check(fits, field, format!("the key {:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}", key.escape_default()));
+        faults.check(
+            fits,
+            field,
+            format!("the key {:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}", key.escape_default()),
+        );
         faults.check(value.len() <= 256, field, format!("the value of {key} must be at most 256 bytes"));
     }
 }

@@ -39,7 +39,8 @@ pub(super) async fn run(parts: Arc<Parts>, mut driver: Driver, entry: Entry, beg
 
 pub(super) fn expiry(snapshot: &crate::execution::Snapshot) -> Timestamp {
     let now = snapshot.completed.unwrap_or_else(Timestamp::now);
-    let kept = SignedDuration::try_from(snapshot.command.options.retention.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
+    let kept =
+        SignedDuration::try_from(snapshot.command.options.retention.unwrap_or_default()).unwrap_or(SignedDuration::MAX);
     now.saturating_add(kept).unwrap_or(Timestamp::MAX)
 }
 

@@ -32,7 +32,7 @@ use crate::execution::driver::{self, World};
 use crate::execution::event::WarningKind;
 use crate::execution::handle::{Execution, Identity};
 use crate::execution::launch::Surroundings;
-use crate::execution::log::{Log, LogConfig, LogError, Spool};
+use crate::execution::log::{self, Log, LogError, Spool};
 use crate::execution::outcome::{Cause, Outcome};
 use crate::execution::state::State;
 use crate::execution::{ExecutionId, Snapshot};
@@ -238,8 +238,11 @@ impl Supervisor {
             return Err(StartError::ShuttingDown);
         }
         let Admitted { command, timeouts } = self.admit(command).await?;
-        let entry =
-            self.0.slots.enter(command.options.priority).map_err(|_| StartError::QueueFull(self.0.config.max_queued))?;
+        let entry = self
+            .0
+            .slots
+            .enter(command.options.priority)
+            .map_err(|_| StartError::QueueFull(self.0.config.max_queued))?;
         let shown = command.redacted();
         let created = Timestamp::now();
         let record = self.0.record(accepted(id.clone(), shown.clone(), created), spec_sha256, timeouts.clone());
@@ -247,15 +250,14 @@ impl Supervisor {
             Claim::New => {}
             Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
         }
-        let log_config = LogConfig {
+        let limits = log::Limits {
             memory_bytes: self.0.config.memory_bytes,
             output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
             policy: command.options.on_output_limit,
         };
-        let (writer, log) = self.0.spool.create(&id, log_config).map_err(FindError::from)?;
+        let (writer, log) = self.0.spool.create(&id, limits);
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
-        let (execution, driver) =
-            driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
+        let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
         let live = Live { execution: execution.clone(), ticket: entry.ticket() };
         self.0.live().insert(id, live);
         self.0.tasks.spawn(lifecycle::run(Arc::clone(&self.0), driver, entry, record));
@@ -316,7 +318,10 @@ impl Supervisor {
     pub async fn log(&self, run: &Run) -> Result<Log, FindError> {
         match run {
             Run::Live(execution) => Ok(execution.log().clone()),
-            Run::Ended(record) => Ok(self.0.spool.load(&record.snapshot.id).await?),
+            Run::Ended(record) => {
+                let (spool, id) = (self.0.spool.clone(), record.snapshot.id.clone());
+                Ok(blocking(move || spool.load(&id)).await?)
+            }
         }
     }
 
@@ -355,7 +360,9 @@ impl Supervisor {
         let mut snapshots: Vec<Snapshot> = live
             .into_iter()
             .map(|live| self.snapshot(&Run::Live(live.execution)))
-            .filter(|snapshot| snapshot.state != State::Completed && filter.matches_snapshot(snapshot) && is_next(snapshot))
+            .filter(|snapshot| {
+                snapshot.state != State::Completed && filter.matches_snapshot(snapshot) && is_next(snapshot)
+            })
             .collect();
         let query = Query { filter: filter.clone(), page_size, after: after.clone(), include_unfinished: false };
         let ended = self.0.history.list(&query).await?;
@@ -414,7 +421,8 @@ impl Supervisor {
     pub async fn drain(&self, patience: Duration) {
         self.0.draining.store(true, Ordering::Relaxed);
         let live = self.executions();
-        let message = format!("the server is stopping; what still runs in {} is cancelled", humantime::format_duration(patience));
+        let message =
+            format!("the server is stopping; what still runs in {} is cancelled", humantime::format_duration(patience));
         for execution in &live {
             execution.announce(WarningKind::ServerStopping, &message, Some(patience)).await;
         }
@@ -485,6 +493,14 @@ fn accepted(id: ExecutionId, command: Command, created: Timestamp) -> Snapshot {
     }
 }
 
+/// Does what waits for the disk where waiting hurts nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
 async fn is_directory(path: &Path) -> bool {
     tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
 }
@@ -492,11 +508,10 @@ async fn is_directory(path: &Path) -> bool {
 async fn standing(user: Option<&str>) -> UserStanding {
     let Some(user) = user.map(str::to_owned) else { return UserStanding::Own };
     // Looking up a user may ask the network.
-    let found = tokio::task::spawn_blocking(move || os::User::lookup(&user)).await;
-    match found {
-        Ok(Ok(Some(user))) if user.uid == Uid::effective().as_raw() => UserStanding::Own,
-        Ok(Ok(Some(_))) if Uid::effective().is_root() => UserStanding::Other,
-        Ok(Ok(Some(_))) => UserStanding::OtherWithoutRoot,
+    match blocking(move || os::User::lookup(&user)).await {
+        Ok(Some(user)) if user.uid == Uid::effective().as_raw() => UserStanding::Own,
+        Ok(Some(_)) if Uid::effective().is_root() => UserStanding::Other,
+        Ok(Some(_)) => UserStanding::OtherWithoutRoot,
         _ => UserStanding::Unknown,
     }
 }

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{FindError, Parts};
-use crate::execution::ExecutionId;
+use crate::execution::Snapshot;
 use crate::execution::event::{Cursor, EventKind, Note};
-use crate::execution::log::{From, Item, Log, ReadOptions};
+use crate::execution::log::{From, Item, Log, LogError, ReadOptions};
 use crate::execution::outcome::{Cause, Durations, Ending, Outcome, Usage};
 use crate::execution::state::State;
 use crate::history::Record;
@@ -48,37 +48,47 @@ pub(super) async fn settle(parts: &Arc<Parts>, is_alive: impl Fn(&str) -> bool +
 }
 
 async fn settle_one(parts: &Arc<Parts>, begun: Record) -> Result<(), FindError> {
-    let id: ExecutionId = begun.snapshot.id.clone();
-    let (mut writer, log) = parts.spool.recover(&id).await?;
+    let (spool, id) = (parts.spool.clone(), begun.snapshot.id.clone());
+    let recovered = super::blocking(move || match spool.recover(&id) {
+        // Sealed, and only the record is missing.
+        Err(LogError::Sealed) => spool.load(&id).map(|log| (None, log)),
+        recovered => recovered.map(|(writer, log)| (Some(writer), log)),
+    });
+    let (writer, log) = recovered.await?;
     let found = read(&log).await;
     let was_complete = found.outcome.is_some();
-    let mut outcome = found.outcome.unwrap_or_else(|| lost(found.ending));
-    outcome.channels = writer.summaries();
-    let last = log.last().seq + u64::from(!was_complete);
+    let mut outcome = found.outcome.clone().unwrap_or_else(|| lost(found.ending.clone()));
+    outcome.channels = log.summaries();
     let completed = Timestamp::now();
-    let mut snapshot = begun.snapshot.clone();
-    snapshot.state = State::Completed;
-    snapshot.started = found.started;
-    snapshot.pid = found.pid;
-    snapshot.exited = found.exited;
-    snapshot.completed = Some(completed);
-    snapshot.last_cursor = Cursor::at(last);
-    outcome.durations.total = elapsed(snapshot.created, completed);
-    snapshot.channels.clone_from(&outcome.channels);
-    snapshot.outcome = Some(outcome.clone());
+    outcome.durations.total = elapsed(begun.snapshot.created, completed);
+    let last = log.last().seq + u64::from(!was_complete);
+    let snapshot = Snapshot {
+        state: State::Completed,
+        started: found.started,
+        exited: found.exited,
+        completed: Some(completed),
+        pid: found.pid,
+        last_cursor: Cursor::at(last),
+        channels: outcome.channels.clone(),
+        outcome: Some(outcome.clone()),
+        ..begun.snapshot.clone()
+    };
     let record = Record { expires: Some(super::lifecycle::expiry(&snapshot)), snapshot, ..begun };
     parts.history.finish(&record).await?;
-    if !was_complete {
-        writer.note(Note::Completed(Box::new(outcome)));
+    if let Some(mut writer) = writer {
+        if !was_complete {
+            writer.note(Note::Completed(Box::new(outcome)));
+        }
+        writer.seal().await;
     }
-    writer.seal().await;
     Ok(())
 }
 
 /// The outcome of a run whose server was lost: never a success, whatever its process did.
 fn lost(ending: Option<Ending>) -> Outcome {
     Outcome {
-        ending: ending.unwrap_or_else(|| Ending::Unknown { why: "the server was lost while the run was alive".to_owned() }),
+        ending: ending
+            .unwrap_or_else(|| Ending::Unknown { why: "the server was lost while the run was alive".to_owned() }),
         cause: Cause::ServerLost,
         reason: "the server was killed or crashed while the run was alive".to_owned(),
         escalation: Vec::new(),

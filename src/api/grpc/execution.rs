@@ -49,10 +49,7 @@ impl ExecutionService for Service {
     type ExecuteStream = Responses<proto::ExecuteResponse>;
     type AttachStream = Responses<proto::AttachResponse>;
 
-    async fn execute(
-        &self,
-        request: Request<proto::ExecuteRequest>,
-    ) -> Result<Response<Self::ExecuteStream>, Status> {
+    async fn execute(&self, request: Request<proto::ExecuteRequest>) -> Result<Response<Self::ExecuteStream>, Status> {
         let request = request.into_inner();
         let id = convert::optional_execution_id(request.execution_id)?;
         let manner = Manner::parse(request.stream)?;
@@ -101,7 +98,8 @@ impl ExecutionService for Service {
         use proto::control_request::WaitFor;
         let request = request.into_inner();
         let id = convert::execution_id(request.execution_id)?;
-        let wait_for = WaitFor::try_from(request.wait_for).map_err(|_| fault("wait_for", "is not a value of this enum"))?;
+        let wait_for =
+            WaitFor::try_from(request.wait_for).map_err(|_| fault("wait_for", "is not a value of this enum"))?;
         if request.reason.len() > 1024 {
             return Err(fault("reason", "must be at most 1,024 bytes").into());
         }
@@ -281,4 +279,3 @@ fn broken_request(error: Status) -> Status {
         _ => error,
     }
 }
-

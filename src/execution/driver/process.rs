@@ -67,6 +67,8 @@ struct Stream {
 struct Followed {
     channel: Channel,
     watch: os::files::Watch,
+    /// It was not read to its end the last time.
+    has_more: bool,
 }
 
 /// The channels a run with these options writes to.
@@ -88,7 +90,7 @@ impl Attended {
             .zip(readers)
             .filter_map(|(channel, reader)| Some(Stream { channel: *channel, reader: reader? }))
             .collect();
-        let files = files.into_iter().map(|(channel, watch)| Followed { channel, watch }).collect();
+        let files = files.into_iter().map(|(channel, watch)| Followed { channel, watch, has_more: true }).collect();
         Attended {
             stdin: child.stdin.take(),
             is_terminal: channels.contains(&Channel::Terminal),
@@ -103,7 +105,13 @@ impl Attended {
     }
 
     /// Waits for whatever happens next, orders first. Cancel-safe.
-    pub(super) async fn next(&mut self, ends: &mut Ends, log: &mut Writer, input: &Input, clocks: &Clocks) -> Happening {
+    pub(super) async fn next(
+        &mut self,
+        ends: &mut Ends,
+        log: &mut Writer,
+        input: &Input,
+        clocks: &Clocks,
+    ) -> Happening {
         let failure = log.failure();
         if failure != self.spool_failure {
             self.spool_failure.clone_from(&failure);
@@ -121,7 +129,7 @@ impl Attended {
             () = super::until(alarm) => Happening::Alarm(alarm.expect("it rang").1),
             Ok(()) = ends.watchers.changed() => Happening::Followers,
             () = writable(self.stdin.as_ref()), if wants_input => Happening::StdinWritable,
-            ready = output(log, &self.streams, &mut self.files) => ready,
+            ready = output(log, &self.streams, &self.files) => ready,
         }
     }
 
@@ -207,14 +215,20 @@ impl Attended {
 
     /// Takes what the child has written to a file since.
     pub(super) async fn adopt(&mut self, file: usize, log: &mut Writer) -> Option<Appended> {
-        let channel = self.files.get(file)?.channel;
+        let followed = self.files.get_mut(file)?;
+        followed.has_more = true;
+        let channel = followed.channel;
         let mut worst = None;
         for _ in 0..READS_IN_A_ROW {
             match log.adopt(channel).await {
-                Ok(None) => break,
-                Ok(Some(appended)) => worst = Some(worse(worst, appended)),
+                Ok((0, _)) => {
+                    self.files[file].has_more = false;
+                    break;
+                }
+                Ok((_, appended)) => worst = Some(worse(worst, appended)),
                 Err(error) => {
                     tracing::warn!(?channel, %error, "the spool file could not be read");
+                    self.files[file].has_more = false;
                     break;
                 }
             }
@@ -295,21 +309,16 @@ async fn writable(stdin: Option<&os::Writer>) {
 }
 
 /// Waits for output, and for room to put it.
-async fn output(log: &mut Writer, streams: &[Stream], files: &mut [Followed]) -> Happening {
+async fn output(log: &mut Writer, streams: &[Stream], files: &[Followed]) -> Happening {
     if streams.is_empty() && files.is_empty() {
         std::future::pending::<()>().await;
     }
     log.ready().await;
-    let (first, second) = match files {
-        [] => (None, None),
-        [first] => (Some(first), None),
-        [first, second, ..] => (Some(first), Some(second)),
-    };
     tokio::select! {
         () = readable(streams.first()) => Happening::Readable(0),
         () = readable(streams.get(1)) => Happening::Readable(1),
-        () = grew(first) => Happening::Grew(0),
-        () = grew(second) => Happening::Grew(1),
+        () = grew(files.first()) => Happening::Grew(0),
+        () = grew(files.get(1)) => Happening::Grew(1),
     }
 }
 
@@ -320,8 +329,9 @@ async fn readable(stream: Option<&Stream>) {
     }
 }
 
-async fn grew(file: Option<&mut Followed>) {
+async fn grew(file: Option<&Followed>) {
     match file {
+        Some(file) if file.has_more => {}
         Some(file) => file.watch.changed().await,
         None => std::future::pending().await,
     }
