@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod event;
+pub mod log;
 pub mod outcome;
 pub mod state;
 
