@@ -1,3 +1,7 @@
 //! The `cc-executor` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cc_executor::cli::run()
+}
