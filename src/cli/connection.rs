@@ -127,7 +127,7 @@ impl Reach {
             (None, Some(variable)) => ("environment CC_EXECUTOR_ADDRESS", variable),
             (None, None) => {
                 let configured = config.server.listen.iter().find_map(Address::of);
-                return Ok(configured.unwrap_or(Address::Tcp { host: "127.0.0.1".to_owned(), port: 50_051 }));
+                return Ok(configured.unwrap_or_else(|| Address::Tcp { host: "127.0.0.1".to_owned(), port: 50_051 }));
             }
         };
         text.parse().map_err(|fault| Failure::Usage(format!("{source}: {fault}")))

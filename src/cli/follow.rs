@@ -148,7 +148,12 @@ impl Follower {
         if let Some(cursor) = event.cursor {
             self.cursor = Some(cursor);
         }
-        match &mut event.event {
+        if let Some(Event::Output(output)) = &mut event.event
+            && !self.is_new(output)
+        {
+            return None;
+        }
+        match &event.event {
             Some(Event::Completed(_)) => self.link = Link::Ended,
             Some(Event::Live(live)) => {
                 self.cursor = live.cursor.or(self.cursor);
@@ -159,11 +164,6 @@ impl Follower {
             Some(Event::Gap(gap)) => {
                 for range in &gap.ranges {
                     self.offsets.insert(range.channel, range.end);
-                }
-            }
-            Some(Event::Output(output)) => {
-                if !self.is_new(output) {
-                    return None;
                 }
             }
             _ => {}

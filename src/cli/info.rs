@@ -37,7 +37,7 @@ impl Info {
 
 /// What there is to say, in the order people ask for it.
 fn facts(info: &GetServerInfoResponse, place: String) -> Vec<(&'static str, String)> {
-    let limits = info.limits.clone().unwrap_or_default();
+    let limits = info.limits.unwrap_or_default();
     let load = info.load.unwrap_or_default();
     vec![
         ("server", place),

@@ -27,7 +27,7 @@ pub(super) enum Answer {
 /// What was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Asked {
-    Execute(ExecuteRequest),
+    Execute(Box<ExecuteRequest>),
     Attach(AttachRequest),
     Stdin { offset: Option<u64>, data: Vec<u8>, eof: bool },
 }
@@ -93,7 +93,7 @@ impl ExecutionService for Script {
     type AttachStream = BoxStream<'static, Result<AttachResponse, Status>>;
 
     async fn execute(&self, request: Request<ExecuteRequest>) -> Result<Response<Self::ExecuteStream>, Status> {
-        self.events(Asked::Execute(request.into_inner()), |event| ExecuteResponse { event: Some(event) })
+        self.events(Asked::Execute(Box::new(request.into_inner())), |event| ExecuteResponse { event: Some(event) })
     }
 
     async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {

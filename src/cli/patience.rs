@@ -51,10 +51,9 @@ impl Patience {
 
     /// Waits before the next try, or gives the status back when there is no use in one.
     pub(super) async fn wait(&mut self, status: Status) -> Result<(), Status> {
-        match self.after(&status) {
-            Some(wait) => Ok(tokio::time::sleep(wait).await),
-            None => Err(status),
-        }
+        let wait = self.after(&status).ok_or(status)?;
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 }
 

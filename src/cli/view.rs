@@ -78,13 +78,12 @@ impl View {
         }
         self.progress.note(event);
         match &event.event {
-            Some(Event::Output(output)) => self.output(output.channel(), &output.data).await,
-            Some(Event::Gap(gap)) => Ok(self.remark(&missing(gap))),
-            Some(Event::Warning(warning)) if self.is_terminal[1] => {
-                Ok(self.remark(&human::printable(&warning.message)))
-            }
-            _ => Ok(()),
+            Some(Event::Output(output)) => self.output(output.channel(), &output.data).await?,
+            Some(Event::Gap(gap)) => self.remark(&missing(gap)),
+            Some(Event::Warning(warning)) if self.is_terminal[1] => self.remark(&human::printable(&warning.message)),
+            _ => {}
         }
+        Ok(())
     }
 
     /// Draws the status line anew.

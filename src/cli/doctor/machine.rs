@@ -33,7 +33,7 @@ impl Machine {
             not_writable: write_a_file(state_dir).err().map(|error| error.to_string()),
             free_bytes: statvfs(state_dir)
                 .ok()
-                .map(|disk| disk.blocks_available() as u64 * disk.fragment_size() as u64),
+                .map(|disk| disk.blocks_available().saturating_mul(disk.fragment_size())),
             open_files: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard),
             pipe_pages: read_number("/proc/sys/fs/pipe-user-pages-soft"),
             is_root: nix::unistd::geteuid().is_root(),

@@ -91,7 +91,7 @@ async fn unavailable_start_is_tried_again_with_the_same_request() {
     .await;
     let (_, is_completed, end) = followed(Follower::execute(mock.client.clone(), execute())).await;
     assert!(end.is_ok() && is_completed);
-    assert_eq!(mock.asked(), vec![Asked::Execute(execute()); 3]);
+    assert_eq!(mock.asked(), vec![Asked::Execute(Box::new(execute())); 3]);
 }
 
 #[tokio::test]
