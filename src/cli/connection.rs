@@ -107,15 +107,14 @@ impl Reach {
             return Err(Failure::Unreachable { address, reason: reason.to_string() });
         }
         debug!(%address, "no server there, serving in process");
-        let local = |doing| move |source| Failure::Local { doing, source };
         let mut alone = config.clone();
         alone.server.listen.clear();
-        let own = Box::pin(Server::open(alone.server)).await.map_err(local("open"))?;
+        let own = Box::pin(Server::open(alone.server)).await?;
         match own.connect().await {
             Ok(channel) => Ok(Connection { channel, address, own: Some(own), config }),
             Err(source) => {
                 own.shutdown().await;
-                Err(local("reach")(source))
+                Err(source.into())
             }
         }
     }

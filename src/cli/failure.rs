@@ -19,8 +19,8 @@ pub(super) enum Failure {
     #[error("no server answers at {address} ({reason}); {}", advice(.address))]
     Unreachable { address: Address, reason: String },
     /// The server in this process.
-    #[error("cannot {doing} the server in this process: {}", chain(.source))]
-    Local { doing: &'static str, source: server::Error },
+    #[error("{}", chain(.0))]
+    Server(#[from] server::Error),
     /// The configuration.
     #[error("{0}")]
     Configuration(#[from] config::Faults),
@@ -100,9 +100,16 @@ pub(super) fn sentence(status: &Status) -> String {
     printable(&text)
 }
 
-/// An error with its causes.
+/// An error with those of its causes that it does not tell by itself.
 fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(error), |error| error.source()).fold(String::new(), |text, cause| {
+        let cause = cause.to_string();
+        match text.is_empty() {
+            true => cause,
+            false if text.contains(&cause) => text,
+            false => format!("{text}: {cause}"),
+        }
+    })
 }
 
 fn advice(address: &Address) -> String {

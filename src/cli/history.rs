@@ -11,7 +11,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::connection::{Connection, Reach};
 use super::failure::Failure;
 use super::patience::Patience;
-use super::{human, identify, json, page, print};
+use super::{human, identify, page, print};
+use crate::json;
 use crate::proto::export_records_request::Format;
 use crate::proto::get_stats_request::Group;
 use crate::proto::{

@@ -4,7 +4,8 @@ use clap::Args;
 
 use super::connection::{Connection, Reach};
 use super::failure::Failure;
-use super::{human, json, print};
+use super::{human, print};
+use crate::json;
 use crate::proto::{GetServerInfoRequest, GetServerInfoResponse};
 
 /// Shows the server: versions, limits, load.

@@ -19,7 +19,6 @@ mod identify;
 mod info;
 mod init;
 mod interrupts;
-mod json;
 mod local_terminal;
 mod logs;
 #[cfg(test)]

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use super::connection::{Connection, Reach};
 use super::failure::Failure;
-use super::{human, identify, json, page, print};
+use super::{human, identify, page, print};
+use crate::json;
 use crate::proto::{Execution, ListExecutionsRequest};
 
 /// Lists runs, newest first.

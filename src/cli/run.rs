@@ -18,8 +18,9 @@ use super::follow::Follower;
 use super::interrupts::Interrupts;
 use super::request::{Input, RunOptions, Surroundings};
 use super::view::{Form, View};
-use super::{exit, json, local_terminal, print, watch};
+use super::{exit, local_terminal, print, watch};
 use crate::execution::ExecutionId;
+use crate::json;
 use crate::proto::control_request::Action;
 use crate::proto::execution_service_client::ExecutionServiceClient;
 use crate::proto::{

@@ -48,10 +48,9 @@ impl Serve {
         telemetry::install(&config.log, "info")?;
         let stop =
             Stop::on_signals().map_err(|source| Failure::Io { what: "cannot handle signals".to_owned(), source })?;
-        let local = |doing| move |source| Failure::Local { doing, source };
-        let server = Box::pin(Server::open(config.server)).await.map_err(local("open"))?;
+        let server = Box::pin(Server::open(config.server)).await?;
         print::line(&serde_json::json!({ "listening": server.addresses() }).to_string())?;
-        Box::pin(server.serve(stop)).await.map_err(local("run"))?;
+        Box::pin(server.serve(stop)).await?;
         Ok(0)
     }
 }

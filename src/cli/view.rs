@@ -9,8 +9,9 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, Stderr, Stdout};
 use tokio::time::Instant;
 
 use super::failure::Failure;
+use super::human;
 use super::status_line::StatusLine;
-use super::{human, json};
+use crate::json;
 use crate::proto::execution_event::Event;
 use crate::proto::gap::Reason;
 use crate::proto::{Channel, ExecutionEvent, ExecutionState, Gap, Outcome};

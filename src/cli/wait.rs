@@ -9,8 +9,9 @@ use super::connection::{Connection, Reach};
 use super::failure::Failure;
 use super::patience::Patience;
 use super::request::wire;
-use super::{exit, human, identify, json, print};
+use super::{exit, human, identify, print};
 use crate::config::quantity::duration;
+use crate::json;
 use crate::proto::{Execution, WaitExecutionRequest};
 
 /// How long one call waits.

@@ -24,8 +24,14 @@ pub enum Alarm {
     MaxPause,
     /// Nobody followed for too long.
     Lease,
+    /// Waited in the queue for too long.
+    Queue,
     /// Had time to end politely.
     Grace,
+    /// What outlived the command had time to finish its output.
+    Drain,
+    /// Was killed and is still there.
+    GiveUp,
     /// Four fifths of the idle time are over.
     IdleNear,
     /// Four fifths of the run time are over.
@@ -89,6 +95,9 @@ pub struct Clocks {
     pause_began: Option<Instant>,
     lease_ends: Option<Instant>,
     grace_ends: Option<Instant>,
+    drain_ends: Option<Instant>,
+    give_up: Option<Instant>,
+    started: bool,
     stopping: bool,
     warned: Vec<Alarm>,
 }
@@ -106,6 +115,9 @@ impl Clocks {
             pause_began: None,
             lease_ends: None,
             grace_ends: None,
+            drain_ends: None,
+            give_up: None,
+            started: false,
             stopping: false,
             warned: Vec::new(),
         }
@@ -113,6 +125,7 @@ impl Clocks {
 
     /// The process runs.
     pub fn start(&mut self, now: Instant) {
+        self.started = true;
         self.active.start(now);
     }
 
@@ -153,9 +166,18 @@ impl Clocks {
         self.stopping = true;
     }
 
-    /// The grace period is over and has been acted upon.
-    pub fn killed(&mut self) {
+    /// The grace period is over and has been acted upon; after `patience` it is given up.
+    pub fn killed(&mut self, patience: Duration, now: Instant) {
         self.grace_ends = None;
+        self.stopping = true;
+        self.give_up = Some(now + patience);
+    }
+
+    /// The command has exited; what outlived it has until then, and a repeat can only shorten it.
+    pub fn drain(&mut self, time: Duration, now: Instant) {
+        let ends = now + time;
+        self.drain_ends = Some(self.drain_ends.map_or(ends, |former| former.min(ends)));
+        self.give_up = None;
     }
 
     /// It has ended: every clock stands still.
@@ -184,30 +206,32 @@ impl Clocks {
     /// The clock that rings next, and when; a time not after `now` means it rings already.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<(Instant, Alarm)> {
-        if self.stopping {
-            return self.grace_ends.map(|at| (at, Alarm::Grace));
+        let ends = [(self.grace_ends, Alarm::Grace), (self.drain_ends, Alarm::Drain), (self.give_up, Alarm::GiveUp)];
+        if self.stopping || self.drain_ends.is_some() {
+            return earliest(ends);
         }
         let near = |limit: Duration| limit * 4 / 5;
         let active = |reading: Option<Duration>| reading.and_then(|reading| self.active.when(reading, now));
         let silence = |limit: Duration| self.last_output.unwrap_or_default() + limit;
         let unwarned = |alarm: Alarm| !self.warned.contains(&alarm);
-        [
+        earliest([
+            (self.limits.queue.filter(|_| !self.started).map(|queue| self.accepted + queue), Alarm::Queue),
             (active(self.limits.first_output.filter(|_| self.last_output.is_none())), Alarm::FirstOutput),
             (active(self.limits.idle.map(silence)), Alarm::Idle),
             (active(self.limits.run), Alarm::Run),
             (self.limits.wall.map(|wall| self.accepted + wall), Alarm::Wall),
             (self.pause_began.and_then(|began| self.limits.max_pause.map(|limit| began + limit)), Alarm::MaxPause),
             (self.lease_ends, Alarm::Lease),
-            (active(self.limits.idle.filter(|_| unwarned(Alarm::IdleNear)).map(|idle| silence(near(idle)))), Alarm::IdleNear),
+            (
+                active(self.limits.idle.filter(|_| unwarned(Alarm::IdleNear)).map(|idle| silence(near(idle)))),
+                Alarm::IdleNear,
+            ),
             (active(self.limits.run.filter(|_| unwarned(Alarm::RunNear)).map(near)), Alarm::RunNear),
             (
                 self.limits.wall.filter(|_| unwarned(Alarm::WallNear)).map(|wall| self.accepted + near(wall)),
                 Alarm::WallNear,
             ),
-        ]
-        .into_iter()
-        .filter_map(|(at, alarm)| Some((at?, alarm)))
-        .min_by_key(|(at, _)| *at)
+        ])
     }
 
     /// What is left of the clock that a near-warning is about.
@@ -215,7 +239,9 @@ impl Clocks {
     pub fn remaining(&self, alarm: Alarm, now: Instant) -> Option<Duration> {
         let active = self.active.elapsed(now);
         match alarm {
-            Alarm::IdleNear => self.limits.idle.map(|idle| (self.last_output.unwrap_or_default() + idle).saturating_sub(active)),
+            Alarm::IdleNear => {
+                self.limits.idle.map(|idle| (self.last_output.unwrap_or_default() + idle).saturating_sub(active))
+            }
             Alarm::RunNear => self.limits.run.map(|run| run.saturating_sub(active)),
             Alarm::WallNear => self.limits.wall.map(|wall| wall.saturating_sub(now - self.accepted)),
             _ => None,
@@ -252,11 +278,15 @@ impl Clocks {
         self.active.elapsed(now).saturating_sub(self.last_output.unwrap_or_default())
     }
 
-    /// The grace period that was agreed upon at admission.
+    /// The lengths of the clocks, extensions included.
     #[must_use]
     pub fn limits(&self) -> &Timeouts {
         &self.limits
     }
+}
+
+fn earliest<const N: usize>(clocks: [(Option<Instant>, Alarm); N]) -> Option<(Instant, Alarm)> {
+    clocks.into_iter().filter_map(|(at, alarm)| Some((at?, alarm))).min_by_key(|(at, _)| *at)
 }
 
 #[cfg(test)]

@@ -142,6 +142,8 @@ pub enum WarningKind {
     Leak,
     /// A pause did not reach every process.
     PauseIncomplete,
+    /// The server will stop.
+    ServerStopping,
 }
 
 /// Something missing.

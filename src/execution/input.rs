@@ -214,7 +214,11 @@ mod tests {
         input.accept(&chunk(Some(4), b"ef", true)).unwrap();
         input.consume(2);
         assert!(input.is_finished());
-        assert_eq!(input.accept(&chunk(Some(4), b"ef", true)).unwrap().accepted_bytes, 0, "the last write may be repeated");
+        assert_eq!(
+            input.accept(&chunk(Some(4), b"ef", true)).unwrap().accepted_bytes,
+            0,
+            "the last write may be repeated"
+        );
         assert_eq!(input.accept(&chunk(None, b"more", false)), Err(InputError::NotOpen));
     }
 

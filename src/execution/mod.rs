@@ -2,10 +2,15 @@
 
 pub mod clock;
 pub mod command;
+pub mod driver;
 pub mod event;
+pub mod handle;
 pub mod input;
+pub mod launch;
+pub mod log;
 pub mod outcome;
 pub mod state;
+pub mod verdict;
 
 use std::fmt;
 use std::str::FromStr;

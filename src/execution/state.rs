@@ -129,11 +129,17 @@ pub fn decide(state: State, verb: Verb) -> Decision {
         (State::Queued, Verb::Pause | Verb::Signal | Verb::Resize) => Denied("the run has not started"),
 
         (State::Starting | State::Running, Verb::Resume) => AlreadyInState,
-        (State::Starting | State::Running, Verb::Pause | Verb::Signal | Verb::WriteStdin | Verb::Resize | Verb::Extend) => Act,
+        (
+            State::Starting | State::Running,
+            Verb::Pause | Verb::Signal | Verb::WriteStdin | Verb::Resize | Verb::Extend,
+        ) => Act,
 
         (State::Pausing, Verb::Pause) => Pending,
         (State::Paused, Verb::Pause) => AlreadyInState,
-        (State::Pausing | State::Paused, Verb::Resume | Verb::Signal | Verb::WriteStdin | Verb::Resize | Verb::Extend) => Act,
+        (
+            State::Pausing | State::Paused,
+            Verb::Resume | Verb::Signal | Verb::WriteStdin | Verb::Resize | Verb::Extend,
+        ) => Act,
 
         (State::Stopping, Verb::Pause | Verb::Resume) => Denied("the run is being ended"),
         (State::Stopping, Verb::Signal | Verb::WriteStdin | Verb::Resize) => Act,

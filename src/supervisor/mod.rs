@@ -1,60 +1,517 @@
 //! The set of all executions; the one door for the api.
+//!
+//! A request is admitted ([`admission`]), its id claimed in the history, and then lived by one task ([`lifecycle`])
+//! that waits for a slot, drives the process and remembers the outcome. What a lost server left behind is dealt with
+//! in [`recovery`]; what is too old or too large is removed in [`retention`].
 
-use std::path::PathBuf;
+pub mod admission;
+mod config;
+mod lifecycle;
+mod recovery;
+mod retention;
+mod slots;
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::execution::command::Timeouts;
+use jiff::Timestamp;
+use nix::unistd::Uid;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-/// Bounds and defaults of all runs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Runs at once. Default 100.
-    pub max_concurrent: usize,
-    /// Runs waiting for a slot. Default 10,000.
-    pub max_queued: usize,
-    /// The shell used when none is named; `None` is the first of zsh, bash, sh that exists.
-    pub shell: Option<String>,
-    /// Where runs start that name no directory. Default: where the server was started.
-    pub working_directory: PathBuf,
-    /// Names (a trailing `*` matches any rest) that runs inherit besides the built-in allow-list.
-    pub allowed_environment: Vec<String>,
-    /// Output kept of one run, bytes; also the most a request may ask for. Default 4 GiB.
-    pub max_output_bytes: u64,
-    /// Recent output of one run held in memory for its watchers, bytes. Default 256 KiB.
-    pub memory_bytes: usize,
-    /// Input that may wait for one run, bytes. Default 1 MiB.
-    pub stdin_window_bytes: usize,
-    /// The clocks of runs that do not set them. Default: max_pause 24 h, grace 10 s, drain 2 s, none else.
-    pub timeouts: Timeouts,
-    /// The longest timeout a request may ask for. Default 30 days.
-    pub max_timeout: Duration,
-    /// Age at which records and output are removed. Default 30 days.
-    pub retention_age: Duration,
-    /// Size of all output at which the oldest is removed, bytes. Default 20 GiB.
-    pub retention_bytes: u64,
+pub use admission::{Fault, Rejection};
+pub use config::Config;
+
+use crate::execution::command::{Command, EffectiveTimeout};
+use crate::execution::driver::{self, World};
+use crate::execution::event::WarningKind;
+use crate::execution::handle::{Execution, Identity};
+use crate::execution::launch::Surroundings;
+use crate::execution::log::{self, Log, LogError, Spool};
+use crate::execution::outcome::{Cause, Outcome};
+use crate::execution::state::State;
+use crate::execution::{ExecutionId, Snapshot};
+use crate::history::filter::Filter;
+use crate::history::page::PageKey;
+use crate::history::{self, Claim, Deletion, Entry, History, Query, Record};
+use crate::os;
+use admission::{Admitted, Circumstances, UserStanding};
+use slots::{Slots, Ticket};
+
+/// Claims of one id wait for each other; so many groups of ids do not.
+const CLAIM_GROUPS: usize = 64;
+
+/// Who the server is, for records.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// The machine.
+    pub node: String,
+    /// Version and build.
+    pub build: String,
+    /// This process of the server.
+    pub instance: String,
 }
 
-impl Default for Config {
-    fn default() -> Config {
-        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-        Config {
-            max_concurrent: 100,
-            max_queued: 10_000,
-            shell: None,
-            working_directory: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-            allowed_environment: Vec::new(),
-            max_output_bytes: 4 << 30,
-            memory_bytes: 256 << 10,
-            stdin_window_bytes: 1 << 20,
-            timeouts: Timeouts {
-                max_pause: Some(DAY),
-                grace: Some(Duration::from_secs(10)),
-                drain: Some(Duration::from_secs(2)),
-                ..Timeouts::default()
-            },
-            max_timeout: 30 * DAY,
-            retention_age: 30 * DAY,
-            retention_bytes: 20 << 30,
+/// The set of all executions. Cheap to clone.
+#[derive(Clone)]
+pub struct Supervisor(Arc<Parts>);
+
+struct Parts {
+    config: Config,
+    signature: Signature,
+    world: World,
+    spool: Spool,
+    history: Arc<dyn History>,
+    slots: Slots,
+    live: Mutex<HashMap<ExecutionId, Live>>,
+    claims: Vec<tokio::sync::Mutex<()>>,
+    hasher: RandomState,
+    tasks: TaskTracker,
+    draining: AtomicBool,
+    /// The upkeep ends with this.
+    closed: CancellationToken,
+    history_failures: AtomicU64,
+    spool_bytes: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Live {
+    execution: Execution,
+    ticket: Ticket,
+}
+
+/// A run, as it was found.
+pub enum Run {
+    /// It has not ended.
+    Live(Execution),
+    /// It has.
+    Ended(Box<Record>),
+}
+
+/// A run that was asked for.
+pub struct Started {
+    /// The run.
+    pub run: Run,
+    /// It existed before.
+    pub existed: bool,
+}
+
+/// Why a run was not started. Nothing was.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The request is not acceptable.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// The id belongs to another command.
+    #[error("the execution id {0} is taken by another command")]
+    IdTaken(ExecutionId),
+    /// Too many wait already.
+    #[error("the queue is full: {0} runs are waiting")]
+    QueueFull(usize),
+    /// No new runs are taken.
+    #[error("the server is stopping and takes no new runs")]
+    ShuttingDown,
+    /// The run exists, but it cannot be had here.
+    #[error(transparent)]
+    Find(#[from] FindError),
+}
+
+/// Why a run was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// There is none.
+    #[error("there is no execution {0}")]
+    NotFound(ExecutionId),
+    /// Another process of the server owns it.
+    #[error("execution {0} is owned by another process of the server")]
+    OwnedElsewhere(ExecutionId),
+    /// It has not ended.
+    #[error("execution {0} has not ended")]
+    NotEnded(ExecutionId),
+    /// The history did not answer.
+    #[error(transparent)]
+    History(#[from] history::Error),
+    /// The log is not readable.
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// How busy the server is.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Runs with a slot.
+    pub running: usize,
+    /// Runs without.
+    pub queued: usize,
+    /// Clients that follow.
+    pub watchers: u64,
+    /// Bytes in the spool.
+    pub spool_bytes: u64,
+}
+
+/// Listed runs, newest first.
+pub struct Listing {
+    /// One page.
+    pub snapshots: Vec<Snapshot>,
+    /// Where the next page begins.
+    pub next: Option<PageKey>,
+}
+
+impl Supervisor {
+    /// Takes over the state directory: ends and records what lost servers left behind, then starts the upkeep.
+    ///
+    /// `is_alive` tells whether another instance that shares the state directory still runs.
+    pub async fn open(
+        config: Config,
+        signature: Signature,
+        host: os::Host,
+        spool: Spool,
+        history: Arc<dyn History>,
+        is_alive: impl Fn(&str) -> bool + Send,
+    ) -> Result<Supervisor, FindError> {
+        let surroundings =
+            Surroundings { environment: std::env::vars_os().collect(), allowed: config.allowed_environment.clone() };
+        let parts = Parts {
+            slots: Slots::new(config.max_concurrent, config.max_queued),
+            config,
+            signature,
+            world: World { host, surroundings: Arc::new(surroundings) },
+            spool,
+            history,
+            live: Mutex::default(),
+            claims: (0..CLAIM_GROUPS).map(|_| tokio::sync::Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            tasks: TaskTracker::new(),
+            draining: AtomicBool::new(false),
+            closed: CancellationToken::new(),
+            history_failures: AtomicU64::new(0),
+            spool_bytes: AtomicU64::new(0),
+        };
+        let parts = Arc::new(parts);
+        recovery::settle(&parts, is_alive).await?;
+        parts.tasks.spawn(retention::keep(Arc::clone(&parts)));
+        Ok(Supervisor(parts))
+    }
+
+    /// Checks a command without starting it; the snapshot is what it would be.
+    pub async fn validate(&self, id: Option<ExecutionId>, command: Command) -> Result<Snapshot, StartError> {
+        let Admitted { command, .. } = self.admit(command).await?;
+        let now = Timestamp::now();
+        Ok(accepted(id.unwrap_or_else(ExecutionId::generate), command.redacted(), now))
+    }
+
+    /// Starts a run, or finds the one that has the id and the command already.
+    pub async fn start(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<Started, StartError> {
+        let Some(id) = id else { return self.launch(ExecutionId::generate(), command, spec_sha256).await };
+        let group = usize::try_from(self.0.hasher.hash_one(&id) % CLAIM_GROUPS as u64).unwrap_or_default();
+        let _others_wait = self.0.claims[group].lock().await;
+        if let Some(live) = self.live(&id) {
+            let same = live.execution.identity().spec_sha256 == spec_sha256;
+            return if same { Ok(existing(Run::Live(live.execution))) } else { Err(StartError::IdTaken(id)) };
         }
+        match self.0.history.get(&id).await.map_err(FindError::from)? {
+            Some(entry) => self.existing_entry(entry, id, spec_sha256),
+            None => self.launch(id, command, spec_sha256).await,
+        }
+    }
+
+    fn existing_entry(&self, entry: Entry, id: ExecutionId, spec_sha256: [u8; 32]) -> Result<Started, StartError> {
+        match entry {
+            Entry::Record(record) if record.spec_sha256 != spec_sha256 => Err(StartError::IdTaken(id)),
+            Entry::Record(record) => Ok(existing(self.run_of(record)?)),
+            Entry::Deleted { .. } => Err(StartError::IdTaken(id)),
+        }
+    }
+
+    async fn launch(&self, id: ExecutionId, command: Command, spec_sha256: [u8; 32]) -> Result<Started, StartError> {
+        if self.is_draining() {
+            return Err(StartError::ShuttingDown);
+        }
+        let Admitted { command, timeouts } = self.admit(command).await?;
+        let entry = self
+            .0
+            .slots
+            .enter(command.options.priority)
+            .map_err(|_| StartError::QueueFull(self.0.config.max_queued))?;
+        let shown = command.redacted();
+        let created = Timestamp::now();
+        let record = self.0.record(accepted(id.clone(), shown.clone(), created), spec_sha256, timeouts.clone());
+        match self.0.history.begin(&record).await.map_err(FindError::from)? {
+            Claim::New => {}
+            Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
+        }
+        let limits = log::Limits {
+            memory_bytes: self.0.config.memory_bytes,
+            output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
+            policy: command.options.on_output_limit,
+        };
+        let (writer, log) = self.0.spool.create(&id, limits);
+        let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
+        let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
+        let live = Live { execution: execution.clone(), ticket: entry.ticket() };
+        self.0.live().insert(id, live);
+        self.0.tasks.spawn(lifecycle::run(Arc::clone(&self.0), driver, entry, record));
+        if self.0.closed.is_cancelled() {
+            // It slipped in while the server was closing, after the others were told.
+            execution.end(Cause::ServerShutdown, "the server is stopping", None).await;
+        }
+        Ok(Started { run: Run::Live(execution), existed: false })
+    }
+
+    async fn admit(&self, command: Command) -> Result<Admitted, StartError> {
+        let circumstances = Circumstances {
+            enforceable: self.0.world.host.enforceable(),
+            directory_exists: is_directory(admission::working_directory(&command.options, &self.0.config)).await,
+            user: standing(command.options.user.as_deref()).await,
+        };
+        Ok(admission::admit(command, &self.0.config, circumstances)?)
+    }
+
+    fn live(&self, id: &ExecutionId) -> Option<Live> {
+        self.0.live().get(id).cloned()
+    }
+
+    /// A run that has not ended and belongs to another process cannot be had here.
+    fn run_of(&self, record: Box<Record>) -> Result<Run, FindError> {
+        let id = record.snapshot.id.clone();
+        match (&record.snapshot.outcome, self.live(&id)) {
+            (Some(_), _) => Ok(Run::Ended(record)),
+            (None, Some(live)) => Ok(Run::Live(live.execution)),
+            (None, None) => Err(FindError::OwnedElsewhere(id)),
+        }
+    }
+
+    /// The run of this id, live or ended.
+    pub async fn find(&self, id: &ExecutionId) -> Result<Run, FindError> {
+        if let Some(live) = self.live(id) {
+            return Ok(Run::Live(live.execution));
+        }
+        match self.0.history.get(id).await? {
+            Some(Entry::Record(record)) => self.run_of(record),
+            Some(Entry::Deleted { .. }) | None => Err(FindError::NotFound(id.clone())),
+        }
+    }
+
+    /// The run as it is now.
+    #[must_use]
+    pub fn snapshot(&self, run: &Run) -> Snapshot {
+        match run {
+            Run::Live(execution) => Snapshot {
+                queue_position: self.live(execution.id()).and_then(|live| live.ticket.position()),
+                ..execution.snapshot()
+            },
+            Run::Ended(record) => record.snapshot.clone(),
+        }
+    }
+
+    /// The event log of a run.
+    pub async fn log(&self, run: &Run) -> Result<Log, FindError> {
+        match run {
+            Run::Live(execution) => Ok(execution.log().clone()),
+            Run::Ended(record) => {
+                let (spool, id) = (self.0.spool.clone(), record.snapshot.id.clone());
+                Ok(blocking(move || spool.load(&id)).await?)
+            }
+        }
+    }
+
+    /// The record of a run that has ended.
+    pub async fn record(&self, id: &ExecutionId) -> Result<Record, FindError> {
+        match self.find(id).await? {
+            Run::Live(_) => Err(FindError::NotEnded(id.clone())),
+            Run::Ended(record) => Ok(*record),
+        }
+    }
+
+    /// The history, for reading.
+    #[must_use]
+    pub fn history(&self) -> &dyn History {
+        &*self.0.history
+    }
+
+    /// Removes a record and its output. Returns the bytes freed.
+    pub async fn delete(&self, id: &ExecutionId) -> Result<u64, FindError> {
+        let record = self.record(id).await?;
+        self.0.history.delete(id, Deletion::ByCaller { time: Timestamp::now() }).await?;
+        let freed = retention::remove_output(&self.0, id).await;
+        tracing::info!(%id, command = record.snapshot.command.line.name(), freed, "record deleted by a caller");
+        Ok(freed)
+    }
+
+    /// One page of live and ended runs that match, newest first.
+    pub async fn list(&self, filter: &Filter, page_size: usize, after: Option<PageKey>) -> Result<Listing, FindError> {
+        let live: Vec<Live> = self.0.live().values().cloned().collect();
+        let is_next = |snapshot: &Snapshot| {
+            after.as_ref().is_none_or(|after| {
+                let key = PageKey::of(snapshot);
+                (key.created, &key.id) < (after.created, &after.id)
+            })
+        };
+        let mut snapshots: Vec<Snapshot> = live
+            .into_iter()
+            .map(|live| self.snapshot(&Run::Live(live.execution)))
+            .filter(|snapshot| {
+                snapshot.state != State::Completed && filter.matches_snapshot(snapshot) && is_next(snapshot)
+            })
+            .collect();
+        let query = Query { filter: filter.clone(), page_size, after: after.clone(), include_unfinished: false };
+        let ended = self.0.history.list(&query).await?;
+        let more_ended = ended.next.is_some();
+        snapshots.extend(ended.records.sound.into_iter().map(|record| record.snapshot));
+        snapshots.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
+        let more = more_ended || snapshots.len() > page_size;
+        snapshots.truncate(page_size);
+        let next = snapshots.last().filter(|_| more).map(PageKey::of);
+        Ok(Listing { snapshots, next })
+    }
+
+    /// How busy it is.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (running, queued) = self.0.slots.load();
+        let watchers = self.0.live().values().map(|live| u64::from(live.execution.watchers())).sum();
+        Load { running, queued, watchers, spool_bytes: self.0.spool_bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Bounds and defaults.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The platform.
+    #[must_use]
+    pub fn host(&self) -> &os::Host {
+        &self.0.world.host
+    }
+
+    /// Who the server is.
+    #[must_use]
+    pub fn signature(&self) -> &Signature {
+        &self.0.signature
+    }
+
+    /// What does not work as it should, a sentence each.
+    #[must_use]
+    pub fn degraded(&self) -> Vec<String> {
+        let waiting = self.0.history_failures.load(Ordering::Relaxed);
+        (waiting > 0)
+            .then(|| format!("{waiting} records wait to be written: the history store does not take them"))
+            .into_iter()
+            .collect()
+    }
+
+    /// Whether new runs are refused.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new runs, tells the watchers, and waits until all runs are over or `patience` is.
+    pub async fn drain(&self, patience: Duration) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        let live = self.executions();
+        let message =
+            format!("the server is stopping; what still runs in {} is cancelled", humantime::format_duration(patience));
+        for execution in &live {
+            execution.announce(WarningKind::ServerStopping, &message, Some(patience)).await;
+        }
+        let all_over = async {
+            for execution in &live {
+                execution.completed().await;
+            }
+        };
+        let _in_time = tokio::time::timeout(patience, all_over).await;
+    }
+
+    /// Cancels what still runs, waits until it is over and recorded, and stops the upkeep. `grace` replaces each run's own.
+    pub async fn close(&self, grace: Option<Duration>) {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.closed.cancel();
+        for execution in self.executions() {
+            execution.end(Cause::ServerShutdown, "the server is stopping", grace).await;
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    fn executions(&self) -> Vec<Execution> {
+        self.0.live().values().map(|live| live.execution.clone()).collect()
+    }
+}
+
+impl Parts {
+    fn live(&self) -> MutexGuard<'_, HashMap<ExecutionId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, snapshot: Snapshot, spec_sha256: [u8; 32], timeouts: Vec<EffectiveTimeout>) -> Record {
+        Record {
+            snapshot,
+            spec_sha256,
+            timeouts,
+            node: self.signature.node.clone(),
+            build: self.signature.build.clone(),
+            instance: self.signature.instance.clone(),
+            expires: None,
+        }
+    }
+}
+
+fn existing(run: Run) -> Started {
+    Started { run, existed: true }
+}
+
+/// A run that was just accepted.
+fn accepted(id: ExecutionId, command: Command, created: Timestamp) -> Snapshot {
+    Snapshot {
+        id,
+        command,
+        state: State::Queued,
+        queue_position: None,
+        created,
+        started: None,
+        exited: None,
+        completed: None,
+        pid: None,
+        containment: None,
+        last_cursor: crate::execution::event::Cursor::at(0),
+        channels: Vec::new(),
+        stdin_offset: None,
+        watchers: 0,
+        outcome: None::<Outcome>,
+    }
+}
+
+/// Does what waits for the disk where waiting hurts nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+async fn is_directory(path: &Path) -> bool {
+    tokio::fs::metadata(path).await.is_ok_and(|metadata| metadata.is_dir())
+}
+
+async fn standing(user: Option<&str>) -> UserStanding {
+    let Some(user) = user.map(str::to_owned) else { return UserStanding::Own };
+    // Looking up a user may ask the network.
+    match blocking(move || os::User::lookup(&user)).await {
+        Ok(Some(user)) if user.uid == Uid::effective().as_raw() => UserStanding::Own,
+        Ok(Some(_)) if Uid::effective().is_root() => UserStanding::Other,
+        Ok(Some(_)) => UserStanding::OtherWithoutRoot,
+        _ => UserStanding::Unknown,
     }
 }

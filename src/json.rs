@@ -1,4 +1,4 @@
-//! Messages as canonical JSON, for programs. The only place that knows how.
+//! Messages of the protocol as canonical JSON, for programs and exports. The only place that knows how.
 
 use std::sync::LazyLock;
 
@@ -14,7 +14,8 @@ static POOL: LazyLock<DescriptorPool> =
 ///
 /// # Panics
 /// When there is no type of that name: a mistake of the caller.
-pub(super) fn text(name: &str, message: &impl Message) -> String {
+#[must_use]
+pub fn text(name: &str, message: &impl Message) -> String {
     let kind = POOL.get_message_by_name(&format!("ccexecutor.v1.{name}")).expect("callers name types of the package");
     let message = DynamicMessage::decode(kind, &*message.encode_to_vec()).expect("both sides are of one schema");
     serde_json::to_string(&message).expect("every message of the package has a JSON form")
