@@ -1,6 +1,7 @@
 //! cc-executor runs commands for other programs and never loses a byte, a process or a result.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod execution;
 pub mod history;

@@ -121,7 +121,7 @@ fn count(value: &Value) -> Result<usize, String> {
     };
     number
         .filter(|number| (1..=1_000_000).contains(number))
-        .ok_or("must be a whole number from 1 to 1000000".to_owned())
+        .ok_or_else(|| "must be a whole number from 1 to 1000000".to_owned())
 }
 
 fn bytes(value: &Value) -> Result<u64, String> {

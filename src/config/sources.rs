@@ -1,13 +1,14 @@
 //! Where settings are given: the file, `.env`, the environment, flags. Each yields the same thing: a key, a value, a source.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use toml::Value;
 
-use super::settings::SETTINGS;
+use super::settings::{SETTINGS, Setting};
 use super::{FILE, Faults};
 
 /// One setting as somebody gave it.
@@ -77,10 +78,9 @@ impl Environment {
     /// UTF-8 are left out.
     #[must_use]
     pub fn read() -> Environment {
-        let mut environment = Environment::default();
-        environment.process = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        let process = std::env::vars_os().filter_map(text).collect();
+        let mut environment = Environment { process, ..Environment::default() };
         match dotenvy::from_path_iter(".env") {
             Ok(entries) => {
                 for entry in entries {
@@ -164,21 +164,19 @@ pub(super) fn environment(environment: &Environment, faults: &mut Faults) -> Vec
     for (source, message) in &environment.faults {
         faults.add(source, message);
     }
-    let sides: [(&BTreeMap<String, String>, fn(&'static str) -> Source); 2] =
-        [(&environment.dotenv, Source::DotEnv), (&environment.process, Source::Environment)];
-    let mut given = Vec::new();
-    for (map, source) in sides {
-        for (setting, name) in SETTINGS.iter().filter_map(|setting| Some((setting, setting.variable?))) {
-            if let Some(value) = map.get(name).filter(|value| !value.is_empty()) {
-                given.push(Given {
-                    key: setting.key.to_owned(),
-                    value: Value::from(value.as_str()),
-                    source: source(name),
-                });
-            }
-        }
-    }
+    let mut given = variables(&environment.dotenv, Source::DotEnv);
+    given.extend(variables(&environment.process, Source::Environment));
     given
+}
+
+/// The settings among some variables.
+fn variables(variables: &BTreeMap<String, String>, source: fn(&'static str) -> Source) -> Vec<Given> {
+    let given = |setting: &Setting| {
+        let name = setting.variable?;
+        let value = variables.get(name).filter(|value| !value.is_empty())?;
+        Some(Given { key: setting.key.to_owned(), value: Value::from(value.as_str()), source: source(name) })
+    };
+    SETTINGS.iter().filter_map(given).collect()
 }
 
 /// What flags give.
