@@ -68,15 +68,14 @@ impl Writer {
     }
 
     /// Appends what the child has written to the channel's file since, at most 64 KiB. Returns how many bytes that were; 0
-    /// when there is nothing new, or [`Writer::file`] was never called. Waits while too much is not yet digested. Whether
-    /// the output limit has been reached, [`Writer::has_dropped`] tells.
+    /// when there is nothing new, or [`Writer::file`] was never called. Waits while too much is not yet digested.
     ///
     /// Cancel-safe: nothing is skipped.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub async fn adopt(&mut self, channel: Channel) -> io::Result<usize> {
-        let Some(file) = self.adopted[channel.index()].clone() else { return Ok(0) };
+    pub async fn adopt(&mut self, channel: Channel) -> io::Result<(usize, Appended)> {
+        let Some(file) = self.adopted[channel.index()].clone() else { return Ok((0, Appended::Stored)) };
         self.ready().await;
         let position = self.core.state().totals()[channel.index()];
         let read = move || {
@@ -87,8 +86,7 @@ impl Writer {
         };
         let data = tokio::task::spawn_blocking(read).await.map_err(io::Error::other)??;
         let length = data.len();
-        self.output(channel, data);
-        Ok(length)
+        Ok((length, self.output(channel, data)))
     }
 
     /// Output has been forgotten, or was not kept, because the room for it is used up.
