@@ -113,7 +113,7 @@ impl Host {
             let host = Host {
                 shared: Arc::new(Shared {
                     spawner: spawner.clone(),
-                    reaper: reaper,
+                    reaper,
                     containment,
                     refused: refused.clone(),
                     enforceable,
@@ -199,17 +199,17 @@ impl Host {
         let guard = end.clone().drop_guard();
         let resources = |error: io::Error| SpawnError::io(SpawnStep::Resources, &error);
         let is_pinned = shared.containment == Containment::Group;
-        // The leader's number is known once it has started; the floor's leader is the process itself.
-        let remains = Remains { id, leader: if is_pinned { pid } else { 0 }, is_pinned, cgroup };
+        let remains = Remains { id, leader: pid, is_pinned, cgroup };
         let reaper = shared.reaper;
-        let floor = Floor::new(remains.clone());
+        // The tasks keep the host alive: its spawner thread, its orphans' reaper and its cgroup are theirs too.
+        let (host, end_of_run) = (self.clone(), end.clone());
+        let mut floor = Floor::new(remains.clone());
         let link = if is_pinned {
-            let spawner = shared.spawner.clone();
-            let watcher = Watcher { pid, reaper, floor: floor.clone(), progress, end: end.clone(), spawner };
+            let watcher = Watcher { pid, reaper, floor: floor.clone(), progress, end: end_of_run, _host: host };
             watcher.start(socket).map_err(resources)?;
             None
         } else {
-            let parts = Parts { pid, reaper, remains, progress, end: end.clone() };
+            let parts = Parts { pid, reaper, remains: remains.clone(), progress, end: end_of_run, _host: host };
             Some(Link::start(socket, parts).map_err(resources)?)
         };
         let started =
@@ -219,6 +219,9 @@ impl Host {
             Ok(Some(Err(error))) => return Err(error),
             Ok(None) | Err(_) => return Err(SpawnError::new(SpawnStep::Resources, libc::ECANCELED)),
         };
+        if link.is_some() {
+            floor = Floor::new(remains.led_by(pid));
+        }
         let reader = |descriptor| Reader::new(descriptor).map_err(resources);
         Ok(Child {
             pid,
