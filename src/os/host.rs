@@ -14,7 +14,7 @@ use super::{
     cgroup::Cgroup,
     child::Progress,
     floor::{Floor, Remains, Watcher},
-    hierarchy,
+    hierarchy::{self, Claim},
     link::{Link, Parts},
     reaper::Reaper,
     shim,
@@ -61,7 +61,7 @@ struct Shared {
     refused: Vec<String>,
     enforceable: Enforceable,
     /// Where the cgroups of commands are made.
-    cgroup: Option<Cgroup>,
+    claim: Option<Claim>,
     /// Shared by the rungs that are tried; ends with the last of them.
     _reaping: Arc<Reaping>,
 }
@@ -100,9 +100,9 @@ impl Host {
         };
         let mut refused = Vec::new();
         for containment in candidates {
-            let (cgroup, enforceable) = match containment {
+            let (claim, enforceable) = match containment {
                 Containment::Cgroup => match hierarchy::prepare(&config.instance) {
-                    Ok((cgroup, enforceable)) => (Some(cgroup), enforceable),
+                    Ok((claim, enforceable)) => (Some(claim), enforceable),
                     Err(why) => {
                         refused.push(format!("cgroup: {why}"));
                         continue;
@@ -117,7 +117,7 @@ impl Host {
                     containment,
                     refused: refused.clone(),
                     enforceable,
-                    cgroup,
+                    claim,
                     _reaping: reaping.clone(),
                 }),
             };
@@ -167,16 +167,21 @@ impl Host {
     /// of processes ended. Waits at most two seconds for them to be gone.
     pub async fn sweep(&self, leftovers: &[String]) -> Vec<(String, u32)> {
         let ids = leftovers.to_vec();
-        let cgroup = self.shared.cgroup.clone();
+        let cgroup = self.cgroup();
         let swept = tokio::task::spawn_blocking(move || sweep::sweep(ids, cgroup.as_ref()));
         swept.await.unwrap_or_default()
     }
 
-    /// Kills and removes the cgroups of all other instances that `is_alive` does not vouch for; their names.
+    /// Kills and removes the cgroups of instances that are no more; their names. An instance whose process lives, in
+    /// whatever deployment, is never touched; `is_alive` can vouch for others besides.
     pub async fn clean(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Vec<String> {
-        let Some(cgroup) = self.shared.cgroup.clone() else { return Vec::new() };
+        let Some(cgroup) = self.cgroup() else { return Vec::new() };
         let cleaned = tokio::task::spawn_blocking(move || hierarchy::clean(&cgroup, is_alive));
         cleaned.await.unwrap_or_default()
+    }
+
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.shared.claim.as_ref().map(|claim| claim.cgroup.clone())
     }
 
     fn check_limits(&self, limits: &ResourceLimits) -> Result<(), SpawnError> {
@@ -190,7 +195,7 @@ impl Host {
     async fn start(&self, plan: Plan) -> Result<Child, SpawnError> {
         let shared = &self.shared;
         let id = plan.id.clone();
-        let cgroup = shared.cgroup.as_ref().map(|cgroup| cgroup.child(&id));
+        let cgroup = self.cgroup().map(|cgroup| cgroup.child(&id));
         let launched = shared.spawner.launch(plan, shared.containment, cgroup.clone()).await?;
         let Launched { pid, socket, stdio } = launched;
         drop(stdio.theirs);
@@ -262,13 +267,6 @@ impl Host {
             return Err(format!("a kill led to {exit}"));
         }
         Ok(())
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Fails while commands of ours still run, and then their cgroups are needed.
-        let _ = self.cgroup.as_ref().map(|cgroup| std::fs::remove_dir(cgroup.path()));
     }
 }
 

@@ -148,11 +148,17 @@ async fn cgroups_of_dead_instances_are_cleaned() {
     let Some(server) = kill_a_server(Containment::Cgroup, "running") else { return };
     gone(&server.cookie).await;
     let Some(host) = host(Containment::Cgroup).await else { return };
-    // Of whichever test: what belongs to a process that is gone.
+    // A neighbour that nobody vouches for.
+    let neighbour = super::support::host(Containment::Cgroup).await.expect("it worked a moment ago");
+    let mut spared = script("echo ready; sleep 60").start(&neighbour).await;
+    spared.says("ready").await;
+    // Of whichever test.
     let cleaned = host.clean(|name| {
         let owner = name.strip_prefix("test-").and_then(|rest| rest.split('-').next());
-        owner.is_none_or(|owner| std::path::Path::new("/proc").join(owner).exists())
+        owner.is_none()
     });
     let cleaned = cleaned.await;
     assert!(cleaned.iter().any(|name| name.starts_with(&format!("test-{}-", server.pid))), "{cleaned:?}");
+    assert_eq!(spared.child.tree.members().await.expect("they are listed").len(), 2);
+    spared.release().await;
 }
