@@ -7,7 +7,7 @@ use std::{
 
 use cc_executor::os::{Containment, Exit, Scope};
 
-use super::support::{alive, found, gone, host, on_strong_rungs, script, until};
+use super::support::{alive, found, gone, host, members_are, on_strong_rungs, script, until};
 
 const MODE: &str = "CC_TEST_SERVER";
 
@@ -111,7 +111,7 @@ async fn a_killed_shim_takes_its_command_along() {
 #[tokio::test]
 async fn an_unanswering_shim_is_a_timeout_not_a_hang() {
     on_strong_rungs(async |host| {
-        let mut run = script("echo ready; sleep 60").start(host).await;
+        let mut run = script("echo ready; exec sleep 60").start(host).await;
         run.says("ready").await;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.child.pid)).expect("it runs");
         let shim: i32 = stat.split(' ').nth(3).and_then(|pid| pid.parse().ok()).expect("it has a parent");
@@ -119,7 +119,7 @@ async fn an_unanswering_shim_is_a_timeout_not_a_hang() {
         signal(nix::sys::signal::Signal::SIGSTOP);
         assert_eq!(run.child.tree.members().await, Err(cc_executor::os::TreeError::Timeout));
         signal(nix::sys::signal::Signal::SIGCONT);
-        assert_eq!(run.child.tree.members().await.expect("it answers again").len(), 2);
+        assert_eq!(run.child.tree.members().await.expect("it answers again").len(), 1);
         run.release().await;
     })
     .await;
@@ -150,7 +150,7 @@ async fn cgroups_of_dead_instances_are_cleaned() {
     let Some(host) = host(Containment::Cgroup).await else { return };
     // A neighbour that nobody vouches for.
     let neighbour = super::support::host(Containment::Cgroup).await.expect("it worked a moment ago");
-    let mut spared = script("echo ready; sleep 60").start(&neighbour).await;
+    let mut spared = script("echo ready; exec sleep 60").start(&neighbour).await;
     spared.says("ready").await;
     // Of whichever test.
     let cleaned = host.clean(|name| {
@@ -159,6 +159,6 @@ async fn cgroups_of_dead_instances_are_cleaned() {
     });
     let cleaned = cleaned.await;
     assert!(cleaned.iter().any(|name| name.starts_with(&format!("test-{}-", server.pid))), "{cleaned:?}");
-    assert_eq!(spared.child.tree.members().await.expect("they are listed").len(), 2);
+    members_are(&spared.child.tree, &["sleep"]).await;
     spared.release().await;
 }
