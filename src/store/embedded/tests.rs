@@ -107,7 +107,10 @@ async fn writes_that_wait_share_a_transaction() {
     let store = directory.store();
     let file = directory.file();
     let (release, released) = std::sync::mpsc::channel();
-    let blocking = store.writer.write(move |_| Ok(released.recv().unwrap()));
+    let blocking = store.writer.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
     let record = ended("a", 0);
     let looking = store.writer.write(move |connection| {
         let outside = query::entry(&Connection::open(file)?, &id("a"))?;
@@ -123,7 +126,10 @@ async fn a_write_that_fails_undoes_only_itself() {
     let directory = Directory::new();
     let store = directory.store();
     let (release, released) = std::sync::mpsc::channel();
-    let blocking = store.writer.write(move |_| Ok(released.recv().unwrap()));
+    let blocking = store.writer.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
     let row = Row::of(&ended("failed", 0)).unwrap();
     let failing = store.writer.write(move |connection| {
         row.insert(connection)?;
