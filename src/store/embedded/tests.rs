@@ -219,11 +219,18 @@ async fn only_the_owner_may_read_the_files() {
 
 #[test]
 fn many_open_a_new_one_at_once() {
-    let directory = Directory::new();
-    std::thread::scope(|scope| {
-        let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| directory.store())).collect();
-        opening.into_iter().for_each(|opening| drop(opening.join().unwrap()));
-    });
+    for _ in 0..50 {
+        let directory = Directory::new();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    directory.store()
+                });
+            }
+        });
+    }
 }
 
 /// What a killed process leaves: the file as of the last checkpoint and a log that may end in the middle of a write.
