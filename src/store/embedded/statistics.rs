@@ -56,10 +56,9 @@ pub(super) fn stats(connection: &Connection, filter: &Filter, group: Option<&Gro
     let mut rows = statement.query(params_from_iter(&parameters))?;
     while let Some(row) = rows.next()? {
         let addition = Addition::of(row)?;
-        if let Some(place) =
-            row.get_ref(0)?.as_str_or_null().map_err(rusqlite::Error::from)?.and_then(|key| places.get(key))
-        {
-            tallies[*place].add(&addition);
+        let key = row.get_ref(0)?.as_str_or_null().map_err(rusqlite::Error::from)?;
+        if let Some(&place) = key.and_then(|key| places.get(key)) {
+            tallies[place].add(&addition);
         }
         total.add(&addition);
     }
