@@ -65,7 +65,7 @@ impl Wanted {
 }
 
 /// A stream of events; each response type wraps it.
-pub struct Events {
+pub(super) struct Events {
     events: mpsc::Receiver<proto::ExecutionEvent>,
     last_word: Arc<OnceLock<Status>>,
     ended: bool,
@@ -123,7 +123,7 @@ pub(super) fn follow(
         max_output_bytes: wanted.manner.max_output_bytes,
         strict: wanted.strict,
     };
-    let reader = log.read(wanted.from, options)?;
+    let reader = log.read(within(wanted.from, &run, log), options)?;
     let following = match &run {
         Run::Live(execution) if wanted.follow => Some(execution.follow()),
         Run::Live(_) | Run::Ended(_) => None,
@@ -146,6 +146,16 @@ pub(super) fn follow(
     let accepted = proto::Accepted { execution: Some(snapshot.into()), attached };
     tasks.spawn(watcher.watch(accepted));
     Ok(Events { events: receiver, last_word, ended: false })
+}
+
+/// Where to begin in the log of a run that has ended: never behind its last event, so that every stream ends with
+/// `completed`. A cursor from before a crash may be ahead of what the crash left.
+fn within(from: From, run: &Run, log: &Log) -> From {
+    let last = log.last().seq;
+    match (from, run) {
+        (From::Cursor(cursor), Run::Ended(_)) if cursor.seq >= last => From::Cursor(Cursor::at(last.saturating_sub(1))),
+        _ => from,
+    }
 }
 
 impl Watcher {

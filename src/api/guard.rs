@@ -15,7 +15,7 @@ use tower::{Layer, Service};
 use super::status;
 
 /// The largest request, bytes.
-pub const MAX_REQUEST_BYTES: usize = 4 << 20;
+pub(super) const MAX_REQUEST_BYTES: usize = 4 << 20;
 
 /// Wraps all services.
 #[derive(Clone, Copy, Debug)]

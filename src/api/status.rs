@@ -223,10 +223,12 @@ impl From<LogError> for Status {
             LogError::Corrupt => refuse(Code::DataLoss, ErrorReason::Corrupt, message)
                 .suggest("restore the state directory from a backup")
                 .into_status(),
-            LogError::Io(_) | LogError::Sealed => refuse(Code::Unavailable, ErrorReason::StoreUnavailable, message)
-                .retry_after(RETRY)
-                .suggest("the spool cannot be read; the server's log says why")
-                .into_status(),
+            LogError::Io(_) | LogError::Sealed | LogError::Exists => {
+                refuse(Code::Unavailable, ErrorReason::StoreUnavailable, message)
+                    .retry_after(RETRY)
+                    .suggest("the spool cannot be read; the server's log says why")
+                    .into_status()
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::execution::driver::{self, World};
 use crate::execution::event::WarningKind;
 use crate::execution::handle::{Execution, Identity};
 use crate::execution::launch::Surroundings;
-use crate::execution::log::{self, Log, LogError, Spool};
+use crate::execution::log::{Log, LogConfig, LogError, Spool};
 use crate::execution::outcome::{Cause, Outcome};
 use crate::execution::state::State;
 use crate::execution::{ExecutionId, Snapshot};
@@ -250,12 +250,12 @@ impl Supervisor {
             Claim::New => {}
             Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
         }
-        let limits = log::Limits {
+        let limits = LogConfig {
             memory_bytes: self.0.config.memory_bytes,
             output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
             policy: command.options.on_output_limit,
         };
-        let (writer, log) = self.0.spool.create(&id, limits);
+        let (writer, log) = self.0.spool.create(&id, limits).map_err(FindError::from)?;
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
         let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
         let live = Live { execution: execution.clone(), ticket: entry.ticket() };

@@ -1,0 +1,5 @@
+//! The real server over the wire, with real programs. One module for each verb.
+
+mod support;
+
+mod execute;

@@ -1,0 +1,26 @@
+//! What every test needs: a real server, a client, a look at the process table that does not trust the server.
+
+pub(crate) mod oracle;
+pub(crate) mod run;
+pub(crate) mod server;
+
+pub(crate) use oracle::Cookie;
+pub(crate) use run::{Events, shell};
+pub(crate) use server::Server;
+
+use std::time::Duration;
+
+/// How long anything may take before a test gives up: generous, for a busy machine. Nothing waits for it to pass.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `check` gives something.
+pub(crate) async fn eventually<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < give_up, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

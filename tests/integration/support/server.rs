@@ -1,0 +1,166 @@
+//! The real server: the binary, on port 0, with a state directory of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use cc_executor::proto::execution_service_client::ExecutionServiceClient;
+use cc_executor::proto::history_service_client::HistoryServiceClient;
+use cc_executor::proto::server_service_client::ServerServiceClient;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use super::eventually;
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
+
+/// A running server; dropping it kills it and removes its state directory.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: String,
+    pub(crate) state: State,
+}
+
+/// A state directory that outlives a server.
+pub(crate) struct State(TempDir);
+
+impl State {
+    pub(crate) fn new() -> State {
+        State(tempfile::Builder::new().prefix("ccx").tempdir().expect("a temporary directory"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+/// How a server is started.
+pub(crate) struct Setup {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    settings: String,
+    state: Option<State>,
+}
+
+impl Setup {
+    /// An argument of `serve`.
+    pub(crate) fn arg(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lines of the TOML file.
+    pub(crate) fn settings(mut self, toml: &str) -> Setup {
+        self.settings = toml.to_owned();
+        self
+    }
+
+    /// The state directory of a former server.
+    pub(crate) fn state(mut self, state: State) -> Setup {
+        self.state = Some(state);
+        self
+    }
+
+    pub(crate) async fn start(self) -> Server {
+        let state = self.state.unwrap_or_else(State::new);
+        let settings = state.path().join("test.toml");
+        std::fs::write(&settings, self.settings).expect("the settings are written");
+        #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
+        let mut process = Command::new(BINARY)
+            .arg("serve")
+            .args(["--listen", "127.0.0.1:0", "--state-dir"])
+            .arg(state.path())
+            .arg("--config")
+            .arg(&settings)
+            .args(&self.arguments)
+            .envs(self.environment)
+            .current_dir(state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        let line = tokio::task::spawn_blocking(move || stdout.lines().next()).await.expect("a line is read");
+        let line = line.expect("the server prints its addresses").expect("in UTF-8");
+        let listening: serde_json::Value = serde_json::from_str(&line).expect("as JSON");
+        let address = listening["listening"][0].as_str().expect("one address").to_owned();
+        Server { process, address, state }
+    }
+}
+
+impl Server {
+    pub(crate) fn setup() -> Setup {
+        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None }
+    }
+
+    pub(crate) async fn start() -> Server {
+        Server::setup().start().await
+    }
+
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.address)).expect("an address").tcp_nodelay(true)
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.expect("the server accepts")
+    }
+
+    pub(crate) async fn executions(&self) -> ExecutionServiceClient<Channel> {
+        ExecutionServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn history(&self) -> HistoryServiceClient<Channel> {
+        HistoryServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) async fn server(&self) -> ServerServiceClient<Channel> {
+        ServerServiceClient::new(self.channel().await)
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.process.id()).expect("a pid fits"))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the server is there");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exited(&mut self) -> ExitStatus {
+        eventually("the server ends", async || self.process.try_wait().expect("it is our child")).await
+    }
+
+    /// Kills it and keeps its state directory.
+    pub(crate) async fn crash(mut self) -> State {
+        self.signal(Signal::SIGKILL);
+        self.exited().await;
+        std::mem::replace(&mut self.state, State::new())
+    }
+
+    /// Stops it politely and keeps its state directory.
+    pub(crate) async fn stop(mut self) -> (State, ExitStatus) {
+        self.signal(Signal::SIGTERM);
+        let status = self.exited().await;
+        (std::mem::replace(&mut self.state, State::new()), status)
+    }
+
+    /// A path in its state directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.state.path().join(name)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended_already = self.process.kill();
+        let _ended_already = self.process.wait();
+    }
+}
