@@ -164,7 +164,7 @@ async fn a_flood_of_tiny_events_does_not_fill_the_disk_with_frames() {
     for _ in 0..80_000 {
         author.output(OUT, 1);
         author.output(ERR, 1);
-        if author.totals[0] % 5_000 == 0 {
+        if author.totals[0].is_multiple_of(5_000) {
             author.writer.flush().await;
         }
     }
