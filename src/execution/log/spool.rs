@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::core::Core;
 use super::digest::Digests;
 use super::disk::Disk;
-use super::files::{Files, Part, absent_is_none, allocated};
+use super::files::{Files, Part, absent_is_none, allocated, make_directory};
 use super::index::{Index, Place};
 use super::scan::scan;
 use super::scribe::Scribe;
@@ -31,7 +31,7 @@ impl Spool {
     /// # Errors
     /// When it cannot be made.
     pub fn open(directory: PathBuf) -> io::Result<Spool> {
-        std::fs::create_dir_all(&directory)?;
+        make_directory(&directory)?;
         Ok(Spool { directory: directory.into(), disk: Disk::new() })
     }
 
