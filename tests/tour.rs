@@ -15,7 +15,7 @@ use regex::Regex;
 use tempfile::TempDir;
 
 /// One command may take so long: the first one builds the release binary.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_secs(2400);
 
 /// What a command in the background prints may come so late.
 const BACKGROUND: Duration = Duration::from_secs(10);
