@@ -2,4 +2,8 @@
 
 mod support;
 
+mod cancel;
+mod control;
 mod execute;
+mod pause;
+mod tree;

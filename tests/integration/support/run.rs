@@ -139,7 +139,9 @@ impl Seen {
 
     /// The outcome, which must be the very last event.
     pub(crate) fn outcome(&self) -> &Outcome {
-        match self.0.last().and_then(|event| event.event.as_ref()) {
+        // An ended run's last event is part of the replay, so only `live` may come behind it.
+        let last = self.0.iter().rev().find(|event| !matches!(event.event, Some(Event::Live(_))));
+        match last.and_then(|event| event.event.as_ref()) {
             Some(Event::Completed(completed)) => completed.outcome.as_ref().expect("an outcome"),
             other => panic!("the last event is {other:?}"),
         }
