@@ -204,7 +204,7 @@ fn check_environment(environment: &Environment, faults: &mut Faults) {
         faults.check(
             is_name,
             field,
-            format!("{shown:?} is not a variable's name: it must not be empty or hold '=' or NUL"),
+            format!("\"{shown}\" is not a variable's name: it must not be empty or hold '=' or NUL"),
         );
         faults.check(!value.contains('\0'), field, format!("the value of {shown} must not hold a NUL byte"));
         let length = name.len() + value.len() + 2;
@@ -276,7 +276,7 @@ fn check_labels(options: &Options, faults: &mut Faults) {
         faults.check(
             fits,
             field,
-            format!("the key {:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}", key.escape_default()),
+            format!("the key \"{}\" must match [a-z0-9][a-z0-9._/-]{{0,62}}", key.escape_default()),
         );
         faults.check(value.len() <= 256, field, format!("the value of {key} must be at most 256 bytes"));
     }

@@ -23,7 +23,8 @@ async fn a_signal_goes_to_the_leader_its_group_or_the_whole_tree() {
     on_every_rung(async |server, _| {
         for (scope, group, session) in [(Scope::Leader, false, false), (Scope::Group, true, false), (Scope::Tree, true, true)] {
             let script =
-                format!("setsid sh -c '{}' & ({}) & {}", speaker("session"), speaker("group"), speaker("leader"));
+                format!("setsid sh -c '{}' & ({}) & {}",
+                speaker("session"), speaker("group"), speaker("leader"));
             let life = Life::begin(server, shell(script)).await;
             for name in ["session", "group", "leader"] {
                 life.says(&format!("{name} ready")).await;

@@ -2,8 +2,10 @@
 
 mod support;
 
+mod agent;
 mod cancel;
 mod control;
+
 mod execute;
 mod pause;
 mod tree;

@@ -44,6 +44,7 @@ impl HistoryService for Service {
         Ok(Response::new(proto::ListRecordsResponse {
             records: page.records.sound.into_iter().map(Record::into).collect(),
             next_page_token: page.next.map(|key| PageToken::encode(&key, &query.filter)).unwrap_or_default(),
+            corrupt_execution_ids: page.records.corrupt.into_iter().map(Into::into).collect(),
         }))
     }
 
