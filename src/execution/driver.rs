@@ -258,6 +258,10 @@ impl Driver {
         process.set_ending(ending.clone());
         self.close_input();
         process.close_stdin();
+        if self.ordered.is_none() && self.command.options.on_leak == LeakPolicy::Wait {
+            let members = process.tree().members().await.unwrap_or_default();
+            self.leaked = members.iter().map(listed).collect();
+        }
         self.read_pipes(process).await;
         self.log.note(Note::Exited { ending, open_channels: process.open_channels() });
         self.publish(|status| {
@@ -279,8 +283,9 @@ impl Driver {
 
     /// Nobody holds output any more, so there is nothing to wait for but processes about to end by themselves.
     fn shorten_drain(&mut self, process: &Attended) {
-        let waits = self.ordered.is_some() || self.command.options.on_leak == LeakPolicy::Kill;
-        if process.has_exited() && process.open_channels().is_empty() && waits {
+        // Those who were told to end have until the drain is over.
+        let are_leaked = self.ordered.is_none() && self.command.options.on_leak == LeakPolicy::Kill;
+        if process.has_exited() && process.open_channels().is_empty() && are_leaked {
             self.clocks.drain(LINGER, Instant::now());
         }
     }
@@ -443,8 +448,10 @@ impl Driver {
     }
 
     async fn kill(&mut self, process: &mut Attended) -> u32 {
+        let killed = process.tree().kill().await;
+        // From now on, for the kill itself may have taken long to be answered.
         self.clocks.killed(UNKILLABLE_AFTER, Instant::now());
-        match process.tree().kill().await {
+        match killed {
             Ok(killed) => {
                 self.survivors = killed.survivors.iter().map(listed).collect();
                 self.sent(libc::SIGKILL, Ok(killed.processes))

@@ -49,7 +49,10 @@ async fn who_ends_slowly_but_in_time_keeps_its_exit_code() {
 async fn a_silent_child_that_cleans_up_has_time_although_its_leader_is_gone() {
     on_every_rung(async |server, _| {
         let cleaned = server.path("cleaned");
-        let child = format!("trap 'sleep 0.6; echo > {}; exit' TERM; echo ready; exec >/dev/null 2>&1; while :; do sleep 0.01; done", cleaned.display());
+        let child = format!(
+            "trap 'sleep 0.6; echo > {}; exit' TERM; echo ready; exec >/dev/null 2>&1; while :; do sleep 0.01; done",
+            cleaned.display()
+        );
         let life = Life::begin(server, shell(format!("({child}) & wait"))).await;
         life.says("ready").await;
         life.bring(cancel(None)).await;
@@ -127,7 +130,8 @@ async fn a_queued_run_is_cancelled_without_ever_starting() {
 async fn cancels_may_meet_the_start_the_end_and_each_other() {
     let server = Server::start().await;
     let round = async |offset: u64| {
-        let script = if offset.is_multiple_of(2) { "sleep 0.005; echo done" } else { "(trap '' TERM; sleep 0.01) & sleep 100" };
+        let script =
+            if offset.is_multiple_of(2) { "sleep 0.005; echo done" } else { "(trap '' TERM; sleep 0.01) & sleep 100" };
         let life = Life::begin(&server, shell(script)).await;
         let strike = async |offset: u64| {
             tokio::time::sleep(std::time::Duration::from_micros(offset)).await;

@@ -2,7 +2,9 @@
 
 use cc_executor::proto::control_response::Result as Became;
 use cc_executor::proto::send_signal::Scope;
-use cc_executor::proto::{Cause, ControlRequest, ExecutionState, Extend, SendSignal, Timeouts, control_request::Action};
+use cc_executor::proto::{
+    Cause, ControlRequest, ExecutionState, Extend, SendSignal, Timeouts, control_request::Action,
+};
 use tonic::Code;
 
 use crate::support::life::{KILL, Life, PAUSE, cancel, clocks, escalation, fate, millis};
@@ -21,10 +23,11 @@ fn speaker(name: &str) -> String {
 #[tokio::test]
 async fn a_signal_goes_to_the_leader_its_group_or_the_whole_tree() {
     on_every_rung(async |server, _| {
-        for (scope, group, session) in [(Scope::Leader, false, false), (Scope::Group, true, false), (Scope::Tree, true, true)] {
+        for (scope, group, session) in
+            [(Scope::Leader, false, false), (Scope::Group, true, false), (Scope::Tree, true, true)]
+        {
             let script =
-                format!("setsid sh -c '{}' & ({}) & {}",
-                speaker("session"), speaker("group"), speaker("leader"));
+                format!("setsid sh -c '{}' & ({}) & {}", speaker("session"), speaker("group"), speaker("leader"));
             let life = Life::begin(server, shell(script)).await;
             for name in ["session", "group", "leader"] {
                 life.says(&format!("{name} ready")).await;
@@ -75,7 +78,8 @@ async fn a_repeated_request_is_carried_out_once() {
     // A signal that comes later is heard later: nothing of the repeat is still on its way behind it.
     life.ask(signal(10, Scope::Leader)).await;
     eventually("it hears the second one", async || {
-        (life.get().await.channels[0].bytes_total == "leader ready\nleader heard\nleader heard\n".len() as u64).then_some(())
+        (life.get().await.channels[0].bytes_total == "leader ready\nleader heard\nleader heard\n".len() as u64)
+            .then_some(())
     })
     .await;
     life.bring(KILL).await;
@@ -92,9 +96,7 @@ async fn a_request_whose_caller_went_away_is_not_carried_out_again() {
         request.request_id = "one".to_owned();
         request.set_wait_for(cc_executor::proto::control_request::WaitFor::Effect);
     };
-    let action = || {
-        Action::Cancel(cc_executor::proto::Cancel { grace_period: millis(2000), signal: 10 })
-    };
+    let action = || Action::Cancel(cc_executor::proto::Cancel { grace_period: millis(2000), signal: 10 });
     {
         let asking = std::pin::pin!(life.ask_as(action(), request));
         let heard = std::pin::pin!(life.says("heard"));

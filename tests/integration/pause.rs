@@ -14,12 +14,8 @@ use crate::support::{Server, eventually, on_every_rung, oracle, shell};
 async fn a_pause_holds_every_process_and_a_resume_lets_all_go_on() {
     on_every_rung(async |server, rung| {
         let [leader, child, session] = ["leader", "child", "session"].map(|name| Ticks::new(server, name));
-        let script = format!(
-            "setsid sh -c '{}' & sh -c '{}' & {}",
-            session.forever(),
-            child.forever(),
-            leader.forever()
-        );
+        let script =
+            format!("setsid sh -c '{}' & sh -c '{}' & {}", session.forever(), child.forever(), leader.forever());
         let life = Life::begin(server, shell(script)).await;
         let all = [&leader, &child, &session];
         for ticks in all {
@@ -152,11 +148,7 @@ async fn every_step_of_a_pause_is_told_with_who_and_why() {
         })
         .collect();
     use ExecutionState::{Paused, Pausing, Running, Stopping};
-    let expected = [
-        (Pausing, "lunch", "client"),
-        (Paused, "lunch", "client"),
-        (Running, "", "client"),
-        (Stopping, "", "client"),
-    ];
+    let expected =
+        [(Pausing, "lunch", "client"), (Paused, "lunch", "client"), (Running, "", "client"), (Stopping, "", "client")];
     assert_eq!(steps, expected);
 }

@@ -59,7 +59,10 @@ async fn a_killed_init_makes_the_end_unknown_and_leaves_nothing() {
         assert_eq!(fate(&outcome), ("unknown".to_owned(), Cause::SignalledExternally));
         assert!(!outcome.success);
         life.cookie.wait_for_none().await;
-        assert_eq!(Life::begin(server, shell("exit 5")).await.outcome().await.ending, Some(outcome::Ending::ExitCode(5)));
+        assert_eq!(
+            Life::begin(server, shell("exit 5")).await.outcome().await.ending,
+            Some(outcome::Ending::ExitCode(5))
+        );
     })
     .await;
 }
