@@ -54,7 +54,6 @@ pub struct Driver {
     output_incomplete: bool,
     /// Callers who want to know when the run is over.
     waiting_for_end: Vec<(Reply, u32)>,
-    had_followers: bool,
     queued_for: Duration,
 }
 
@@ -115,7 +114,6 @@ pub fn pair(
         survivors: Vec::new(),
         output_incomplete: false,
         waiting_for_end: Vec::new(),
-        had_followers: false,
         queued_for: Duration::ZERO,
     };
     (execution, driver)
@@ -224,6 +222,8 @@ impl Driver {
     fn started(&mut self, process: &Attended, world: &World) {
         let now = Instant::now();
         self.clocks.start(now);
+        // One that ran out in the queue has found nobody to act on.
+        self.begin_lease();
         self.ends.pulse.beat(now);
         let pid = process.pid();
         let containment = containment(world.host.containment());
@@ -660,7 +660,7 @@ impl Driver {
     /// Nobody follows yet: the lease runs from the start.
     fn begin_lease(&mut self) {
         if let Some(lease) = self.lease()
-            && *self.ends.watchers.borrow() == 0
+            && self.ends.watchers.borrow().now == 0
         {
             self.clocks.abandon(lease, Instant::now());
         }
@@ -668,16 +668,15 @@ impl Driver {
 
     /// Takes note of who follows. True when the policy wants the run ended now.
     fn abandoned(&mut self) -> bool {
-        let followers = *self.ends.watchers.borrow_and_update();
-        if followers > 0 {
-            self.had_followers = true;
+        let following = *self.ends.watchers.borrow_and_update();
+        if following.now > 0 {
             self.clocks.reclaim();
             return false;
         }
         if let Some(lease) = self.lease() {
             self.clocks.abandon(lease, Instant::now());
         }
-        self.command.options.on_disconnect == DisconnectPolicy::CancelNow && self.had_followers
+        self.command.options.on_disconnect == DisconnectPolicy::CancelNow && following.ever
     }
 
     async fn count_followers(&mut self, process: &mut Attended) {

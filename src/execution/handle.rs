@@ -32,7 +32,7 @@ struct Inner {
     log: Log,
     status: watch::Receiver<Status>,
     orders: mpsc::Sender<Order>,
-    watchers: watch::Sender<u32>,
+    watchers: watch::Sender<Following>,
     pulse: Arc<Pulse>,
     answers: Mutex<VecDeque<Remembered>>,
 }
@@ -96,6 +96,15 @@ impl Pulse {
         let last = self.origin + Duration::from_millis(self.millis.load(Ordering::Relaxed));
         now.saturating_duration_since(last)
     }
+}
+
+/// Who follows a run. A visit too short to be seen leaves its trace in `ever`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Following {
+    /// So many now.
+    pub(super) now: u32,
+    /// Somebody has.
+    pub(super) ever: bool,
 }
 
 /// What a caller asks of a run.
@@ -277,7 +286,7 @@ type SharedAnswer = Shared<BoxFuture<'static, Result<Answer, ControlError>>>;
 pub(super) struct Ends {
     pub(super) status: watch::Sender<Status>,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) watchers: watch::Receiver<u32>,
+    pub(super) watchers: watch::Receiver<Following>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) log: Log,
 }
@@ -285,7 +294,7 @@ pub(super) struct Ends {
 pub(super) fn connect(identity: Identity, log: Log, status: Status, origin: Instant) -> (Execution, Ends) {
     let (status, status_seen) = watch::channel(status);
     let (orders_sent, orders) = mpsc::channel(32);
-    let (watchers_counted, watchers) = watch::channel(0);
+    let (watchers_counted, watchers) = watch::channel(Following::default());
     let pulse = Arc::new(Pulse::new(origin));
     let shared = Inner {
         identity,
@@ -343,7 +352,7 @@ impl Execution {
             last_cursor: self.0.log.last(),
             channels: outcome.as_ref().map_or_else(|| self.0.log.summaries(), |outcome| outcome.channels.clone()),
             stdin_offset: status.stdin_offset,
-            watchers: *self.0.watchers.borrow(),
+            watchers: self.watchers(),
             outcome,
         }
     }
@@ -370,13 +379,13 @@ impl Execution {
     /// How many follow it.
     #[must_use]
     pub fn watchers(&self) -> u32 {
-        *self.0.watchers.borrow()
+        self.0.watchers.borrow().now
     }
 
     /// Counts the caller among those who follow, until the guard is dropped.
     #[must_use]
     pub fn follow(&self) -> Follower {
-        self.0.watchers.send_modify(|count| *count += 1);
+        self.0.watchers.send_modify(|following| *following = Following { now: following.now + 1, ever: true });
         Follower(self.clone())
     }
 
@@ -463,6 +472,6 @@ pub struct Follower(Execution);
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.0.watchers.send_modify(|count| *count = count.saturating_sub(1));
+        self.0.0.watchers.send_modify(|following| following.now = following.now.saturating_sub(1));
     }
 }

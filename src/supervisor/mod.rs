@@ -30,7 +30,7 @@ pub use config::Config;
 use crate::execution::command::{Command, EffectiveTimeout};
 use crate::execution::driver::{self, World};
 use crate::execution::event::WarningKind;
-use crate::execution::handle::{Execution, Identity};
+use crate::execution::handle::{Execution, Follower, Identity};
 use crate::execution::launch::Surroundings;
 use crate::execution::log::{Log, LogConfig, LogError, Spool};
 use crate::execution::outcome::{Cause, Outcome};
@@ -206,7 +206,47 @@ impl Supervisor {
     }
 
     /// Starts a run, or finds the one that has the id and the command already.
+    ///
+    /// Cancel-safe: there is no half-started run, it is there or it is not.
     pub async fn start(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<Started, StartError> {
+        let supervisor = self.clone();
+        self.to_the_end(async move { supervisor.claim(id, command, spec_sha256).await }).await
+    }
+
+    /// As [`Supervisor::start`], for a caller who follows a run that lives from its first moment on: one who goes away
+    /// before this returns has followed it.
+    pub async fn start_followed(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<(Started, Option<Follower>), StartError> {
+        let supervisor = self.clone();
+        let start = async move {
+            let started = supervisor.claim(id, command, spec_sha256).await?;
+            let follower = match &started.run {
+                Run::Live(execution) => Some(execution.follow()),
+                Run::Ended(_) => None,
+            };
+            Ok((started, follower))
+        };
+        self.to_the_end(start).await
+    }
+
+    /// Does it whether or not anybody goes on waiting for it.
+    async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.0.tasks.spawn(work).await {
+            Ok(done) => done,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+
+    async fn claim(
         &self,
         id: Option<ExecutionId>,
         command: Command,
@@ -255,7 +295,14 @@ impl Supervisor {
             output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
             policy: command.options.on_output_limit,
         };
-        let (writer, log) = self.0.spool.create(&id, limits).map_err(FindError::from)?;
+        let (writer, log) = match self.0.spool.create(&id, limits) {
+            Ok(created) => created,
+            Err(error) => {
+                // Nothing was started, so nothing must look as if it were; when even that fails the next start sees to it.
+                let _not_removed = self.0.history.delete(&id, Deletion::ByRetention).await;
+                return Err(FindError::from(error).into());
+            }
+        };
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
         let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
         let live = Live { execution: execution.clone(), ticket: entry.ticket() };

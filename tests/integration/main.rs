@@ -5,7 +5,9 @@ mod support;
 mod agent;
 mod cancel;
 mod control;
-
+mod disconnect;
 mod execute;
 mod pause;
+mod queue;
+mod timeouts;
 mod tree;
