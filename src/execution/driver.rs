@@ -199,7 +199,7 @@ impl Driver {
     async fn attend(&mut self, mut process: Attended, world: &World) -> Outcome {
         self.started(&process, world);
         while !process.is_over() {
-            let happening = process.next(&mut self.ends, &mut self.log, &self.input, &self.clocks).await;
+            let happening = process.next(&mut self.ends, &self.log, &self.input, &self.clocks).await;
             match happening {
                 Happening::Order(order) => self.obey(order, &mut process).await,
                 Happening::Exited(exit) => self.exited(exit, &mut process, world).await,
@@ -209,7 +209,9 @@ impl Driver {
                 Happening::Readable(stream) => self.pump(stream, &mut process).await,
                 Happening::Grew(file) => self.adopt(file, &mut process).await,
                 Happening::StdinWritable => self.feed(&mut process),
-                Happening::SpoolFailed(why) => self.spool_failed(why, &mut process).await,
+                Happening::Spool(Some(why)) => self.spool_failed(why, &mut process).await,
+                Happening::Spool(None) => {}
+                Happening::Full => self.hold_back(),
             }
         }
         self.close_input();
@@ -578,6 +580,11 @@ impl Driver {
             }
             Appended::LimitReached => {}
         }
+    }
+
+    fn hold_back(&mut self) {
+        let message = "the room for output is used up: the command waits until it is ended".to_owned();
+        self.warn(WarningKind::OutputLimit, message, None);
     }
 
     async fn spool_failed(&mut self, why: String, process: &mut Attended) {

@@ -452,10 +452,13 @@ impl Supervisor {
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let waiting = self.0.history_failures.load(Ordering::Relaxed);
-        (waiting > 0)
-            .then(|| format!("{waiting} records wait to be written: the history store does not take them"))
-            .into_iter()
-            .collect()
+        let history = (waiting > 0)
+            .then(|| format!("{waiting} records wait to be written: the history store does not take them"));
+        let failures: Vec<String> =
+            self.executions().iter().filter_map(|execution| execution.log().failure()).collect();
+        let spool =
+            failures.first().map(|why| format!("the output of {} runs cannot be stored: {why}", failures.len()));
+        history.into_iter().chain(spool).collect()
     }
 
     /// Whether new runs are refused.

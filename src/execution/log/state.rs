@@ -309,6 +309,11 @@ impl State {
         }
     }
 
+    /// Whether nothing more may be stored and nothing is forgotten for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.config.policy == OutputPolicy::Block && self.left() == 0
+    }
+
     /// Whether the writer may go on appending output.
     pub(super) fn is_ready(&self) -> bool {
         let is_held_back = self.config.policy == OutputPolicy::Block

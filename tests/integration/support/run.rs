@@ -93,7 +93,10 @@ where
 
     /// The first event from here on of which `pick` makes something.
     pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        // Keepalives must not keep the wait alive.
+        let give_up = tokio::time::Instant::now() + super::PATIENCE;
         loop {
+            assert!(tokio::time::Instant::now() < give_up, "it never came; seen: {:?}", self.seen);
             let event = self.next().await.expect("the stream works").expect("the stream goes on");
             if let Some(found) = event.event.as_ref().and_then(&mut pick) {
                 return found;
