@@ -286,6 +286,8 @@ impl Supervisor {
         let shown = command.redacted();
         let created = Timestamp::now();
         let record = self.0.record(accepted(id.clone(), shown.clone(), created), spec_sha256, timeouts.clone());
+        // A spool that cannot even be looked at is to be found out before the run is on record.
+        self.0.spool.exists(&id).map_err(|error| FindError::from(LogError::from(error)))?;
         match self.0.history.begin(&record).await.map_err(FindError::from)? {
             Claim::New => {}
             Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
@@ -295,14 +297,7 @@ impl Supervisor {
             output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
             policy: command.options.on_output_limit,
         };
-        let (writer, log) = match self.0.spool.create(&id, limits) {
-            Ok(created) => created,
-            Err(error) => {
-                // Nothing was started, so nothing must look as if it were; when even that fails the next start sees to it.
-                let _not_removed = self.0.history.delete(&id, Deletion::ByRetention).await;
-                return Err(FindError::from(error).into());
-            }
-        };
+        let (writer, log) = self.0.spool.create(&id, limits).map_err(FindError::from)?;
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
         let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
         let live = Live { execution: execution.clone(), ticket: entry.ticket() };

@@ -5,6 +5,8 @@ mod support;
 mod agent;
 mod cancel;
 mod control;
+mod crash;
+mod damage;
 mod disconnect;
 mod drain;
 mod execute;

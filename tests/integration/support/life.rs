@@ -1,6 +1,5 @@
 //! One run under test: what is asked of it, what it is seen to do.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cc_executor::proto::control_request::{Action, WaitFor};
@@ -170,11 +169,4 @@ pub(crate) fn fate(outcome: &Outcome) -> (String, Cause) {
 /// The names of the signals that were sent to end it, in order.
 pub(crate) fn escalation(outcome: &Outcome) -> Vec<&str> {
     outcome.escalation.iter().map(|sent| sent.name.as_str()).collect()
-}
-
-/// A map of environment variables to set.
-pub(crate) fn variables(pairs: &[(&str, &str)]) -> proto::Environment {
-    let set: BTreeMap<String, String> =
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    proto::Environment { set, ..proto::Environment::default() }
 }

@@ -58,6 +58,7 @@ pub(crate) struct Setup {
     settings: String,
     state: Option<State>,
     user: Option<u32>,
+    shared: Option<PathBuf>,
 }
 
 impl Setup {
@@ -84,6 +85,12 @@ impl Setup {
         self
     }
 
+    /// The state directory of a server that is still there.
+    pub(crate) fn beside(mut self, other: &Server) -> Setup {
+        self.shared = Some(other.state.path().to_owned());
+        self
+    }
+
     /// Another user than the test's own, which must be root.
     pub(crate) fn user(mut self, user: u32) -> Setup {
         self.user = Some(user);
@@ -102,7 +109,7 @@ impl Setup {
         let mut process = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(state.path())
+            .arg(self.shared.as_deref().unwrap_or(state.path()))
             .arg("--config")
             .arg(&settings)
             .args(&self.arguments)
@@ -126,7 +133,14 @@ impl Setup {
 
 impl Server {
     pub(crate) fn setup() -> Setup {
-        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None, user: None }
+        Setup {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            settings: String::new(),
+            state: None,
+            user: None,
+            shared: None,
+        }
     }
 
     pub(crate) async fn start() -> Server {
