@@ -188,6 +188,12 @@ impl Log {
         self.core.state().ending().is_some()
     }
 
+    /// The disk's last error; `None` when all is well.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.core.state().failure().map(str::to_owned)
+    }
+
     /// The channels that exist; with digests once the log is sealed and written.
     #[must_use]
     pub fn summaries(&self) -> Vec<ChannelSummary> {

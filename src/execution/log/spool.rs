@@ -49,6 +49,14 @@ impl Spool {
         Ok((Writer::new(Arc::clone(&core)), Log { core }))
     }
 
+    /// Whether there is a log of this run.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn exists(&self, id: &ExecutionId) -> io::Result<bool> {
+        self.files(id).exists(Part::Log)
+    }
+
     /// The log of a run that has ended. If its writer was lost, that is announced at its end.
     ///
     /// # Errors

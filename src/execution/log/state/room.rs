@@ -22,6 +22,11 @@ impl State {
         }
     }
 
+    /// Whether nothing more may be stored and nothing is forgotten for it.
+    pub(in crate::execution::log) fn is_full(&self) -> bool {
+        self.config.policy == OutputPolicy::Block && self.left() == 0
+    }
+
     pub(super) fn left(&self) -> u64 {
         let end = self.tail.end();
         let is_full = self.is_discarding() || !self.fits(&Place::START, u64::MAX, self.log_bytes());
