@@ -256,6 +256,11 @@ impl Driver {
                 Ending::Unknown { why }
             }
         };
+        if self.state() == State::Paused {
+            // What it leaves behind must be able to go on: nobody can resume a run that has exited.
+            let _gone = process.tree().thaw().await;
+            self.clocks.resume(Instant::now());
+        }
         let now = Instant::now();
         process.set_ending(ending.clone());
         self.close_input();

@@ -2,7 +2,9 @@
 
 use cc_executor::proto::control_response::Result as Became;
 use cc_executor::proto::execution_event::Event;
-use cc_executor::proto::{Cause, ExecutionState, Timeouts};
+use cc_executor::proto::{Cause, ExecutionOptions, ExecutionState, LeakPolicy, Timeouts};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tonic::Code;
 
 use crate::support::life::{Life, PAUSE, RESUME, cancel, clocks, duration, escalation, fate, millis};
@@ -14,8 +16,9 @@ use crate::support::{Server, eventually, on_every_rung, oracle, shell};
 async fn a_pause_holds_every_process_and_a_resume_lets_all_go_on() {
     on_every_rung(async |server, rung| {
         let [leader, child, session] = ["leader", "child", "session"].map(|name| Ticks::new(server, name));
-        let script =
-            format!("setsid sh -c '{}' & sh -c '{}' & {}", session.forever(), child.forever(), leader.forever());
+        let busy = "while :; do :; done";
+        let others = format!("setsid sh -c '{}' & sh -c '{}'", session.forever(), child.forever());
+        let script = format!("{busy} & {others} & {}", leader.forever());
         let life = Life::begin(server, shell(script)).await;
         let all = [&leader, &child, &session];
         for ticks in all {
@@ -23,13 +26,16 @@ async fn a_pause_holds_every_process_and_a_resume_lets_all_go_on() {
         }
         let witness = Witness::of(server).await;
         let paused = life.bring(PAUSE).await;
+        let cpu_times = || -> Vec<_> { life.cookie.processes().into_iter().map(oracle::cpu_ticks).collect() };
+        let used = cpu_times();
         assert_eq!(paused.result(), Became::Applied);
-        assert!(paused.processes >= 3, "{paused:?}");
+        assert!(paused.processes >= 4, "{paused:?}");
         let execution = paused.execution.expect("it is told");
         assert_eq!((execution.state(), execution.containment()), (ExecutionState::Paused, rung.containment));
         assert!(witness.sees_still(&all).await);
         assert_eq!(life.ask(PAUSE).await.result(), Became::AlreadyInState);
         assert!(witness.sees_still(&all).await);
+        assert_eq!(cpu_times(), used);
         assert_eq!(life.bring(RESUME).await.result(), Became::Applied);
         for ticks in all {
             ticks.grows_by(5).await;
@@ -76,6 +82,24 @@ async fn a_process_that_stopped_itself_stays_stopped_through_pause_and_resume() 
         assert_eq!(oracle::state(stopped), Some('T'));
         life.bring(cancel(None)).await;
         life.cookie.wait_for_none().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_paused_command_leaves_behind_goes_on_when_it_is_waited_for() {
+    on_every_rung(async |server, _| {
+        let ticks = Ticks::new(server, "left");
+        let options = ExecutionOptions { on_leak: LeakPolicy::Wait.into(), ..ExecutionOptions::default() };
+        let script = format!("({}) & exec sleep 1000", ticks.forever());
+        let life = Life::begin(server, shell(script).options(options)).await;
+        ticks.grows_by(1).await;
+        let paused = life.bring(PAUSE).await.execution.expect("it is told");
+        kill(Pid::from_raw(paused.pid.expect("it runs").cast_signed()), Signal::SIGKILL).unwrap();
+        life.reaches(ExecutionState::Exited).await;
+        ticks.grows_by(3).await;
+        life.bring(cancel(None)).await;
+        assert_eq!(fate(&life.outcome().await), ("SIGKILL".to_owned(), Cause::Cancelled));
     })
     .await;
 }
