@@ -17,6 +17,7 @@ mod assemble;
 mod channel_reader;
 mod core;
 mod digest;
+mod disk;
 mod files;
 pub mod frame;
 mod index;
