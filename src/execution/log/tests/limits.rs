@@ -188,7 +188,7 @@ async fn the_childs_own_file_is_given_back_as_well() {
     let mut child = writer.file(OUT).unwrap();
     for round in 0..100u64 {
         std::io::Write::write_all(&mut child, &pattern(OUT, round * 100_000, 100_000)).unwrap();
-        while writer.adopt(OUT).await.unwrap() > 0 {}
+        while writer.adopt(OUT).await.unwrap().0 > 0 {}
     }
     assert!(writer.has_dropped());
     writer.seal().await;
@@ -207,7 +207,7 @@ async fn what_the_child_writes_beyond_the_limit_is_counted_once() {
     let (mut writer, log) = bench.create(limited(50_000, OutputPolicy::Cancel));
     let mut child = writer.file(OUT).unwrap();
     std::io::Write::write_all(&mut child, &pattern(OUT, 0, 200_000)).unwrap();
-    while writer.adopt(OUT).await.unwrap() > 0 {}
+    while writer.adopt(OUT).await.unwrap().0 > 0 {}
     assert!(writer.has_dropped());
     assert_eq!(summary_of(&writer.digests().await, OUT).sha256, Some(sha256(OUT, 200_000)));
     writer.seal().await;
