@@ -438,7 +438,7 @@ impl Driver {
         if !process.has_exited() {
             self.change(State::Stopping, reason, actor);
         }
-        let grace = grace.or(self.clocks.limits().grace).unwrap_or_default();
+        let grace = grace.or_else(|| self.clocks.limits().grace).unwrap_or_default();
         self.clocks.stop(grace, now);
         if process.has_exited() {
             self.clocks.drain(self.clocks.limits().drain.unwrap_or_default().min(grace), now);
@@ -899,7 +899,6 @@ fn applied(processes: u32) -> Answer {
     Answer { result: Applied::Applied, processes, progress: None }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
 fn failed(error: os::TreeError) -> ControlError {
     ControlError::Failed(error.to_string())
 }

@@ -61,7 +61,8 @@ async fn begin_many(server: &Server, told: &Told) -> Vec<Life> {
             let mut events = Events::of(stream.into_inner());
             while let Ok(Some(event)) = events.next().await {
                 if let Some(Event::Completed(completed)) = event.event {
-                    told.lock().unwrap().insert(follower.id.clone(), completed.outcome.unwrap());
+                    let outcome = completed.outcome.expect("it has one");
+                    told.lock().expect("nobody panics with it").insert(follower.id.clone(), outcome);
                 }
             }
         });
@@ -85,7 +86,8 @@ fn check(seen: &Seen, told: Option<&Outcome>) {
     if outcome.cause() == Cause::ServerLost {
         assert!(!outcome.success && outcome.output_incomplete, "{outcome:?}");
     } else {
-        let summary = outcome.channels.iter().find(|summary| summary.channel() == Channel::Stdout).unwrap();
+        let summary =
+            outcome.channels.iter().find(|summary| summary.channel() == Channel::Stdout).expect("it has stdout");
         assert_eq!(summary.sha256, Sha256::digest(&stdout).as_slice());
         assert_eq!(summary.bytes_total, stdout.len() as u64);
         assert!(outcome.success, "only what ended by itself ended: {outcome:?}");

@@ -8,20 +8,18 @@ use cc_executor::proto::{
     AttachRequest, Cause, Channel, ExecutionOptions, ExecutionState, GetServerInfoRequest, OutputPolicy,
     ReadOutputRequest, gap, warning,
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::unistd::Uid;
 use sha2::{Digest, Sha256};
 use tonic::{Code, Status};
 
 use crate::support::life::{Life, fate};
 use crate::support::run::{Seen, With};
-use crate::support::server::State;
+use crate::support::small_disk::SmallDisk;
 use crate::support::{Events, Server, eventually, shell};
 
-/// All files of the spool, by size.
+/// All files of the spool.
 fn spooled(directory: &Path) -> Vec<PathBuf> {
-    let folders = fs::read_dir(directory.join("spool")).unwrap().flatten();
-    folders.flat_map(|folder| fs::read_dir(folder.path()).unwrap().flatten()).map(|entry| entry.path()).collect()
+    let entries = |directory: &Path| fs::read_dir(directory).expect("a directory").flatten();
+    entries(&directory.join("spool")).flat_map(|folder| entries(&folder.path())).map(|entry| entry.path()).collect()
 }
 
 async fn replay(life: &Life) -> Result<Seen, Status> {
@@ -114,47 +112,8 @@ async fn damage_is_told_and_never_read_as_output() {
     assert_eq!(life.seen().await.bytes(Channel::Stdout), expected);
 }
 
-/// A small disk of its own, unmounted in the end.
-struct SmallDisk {
-    state: Option<State>,
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None` where that is not allowed.
-    fn new() -> Option<SmallDisk> {
-        let state = State::new();
-        let spool = state.path().join("spool");
-        fs::create_dir(&spool).unwrap();
-        let is_mounted = Uid::effective().is_root()
-            && mount(Some("tmpfs"), &spool, Some("tmpfs"), MsFlags::empty(), Some("size=2m")).is_ok();
-        if !is_mounted {
-            eprintln!("skipped: only root may mount a small disk");
-            return None;
-        }
-        Some(SmallDisk { path: spool, state: Some(state) })
-    }
-
-    /// Uses up all of it.
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.path.join("filler")).unwrap();
-        let block = [0_u8; 4096];
-        while std::io::Write::write_all(&mut filler, &block).is_ok() {}
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.path.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _unmounted = umount2(&self.path, MntFlags::MNT_DETACH);
-    }
-}
-
 async fn degraded(server: &Server) -> Vec<String> {
-    server.server().await.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner().degraded
+    server.server().await.get_server_info(GetServerInfoRequest {}).await.expect("it tells").into_inner().degraded
 }
 
 fn warned_of_spool(event: &Event) -> Option<()> {

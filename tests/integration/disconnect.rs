@@ -18,7 +18,7 @@ async fn execute_and_go(server: &Server, request: ExecuteRequest) -> Life {
     let cookie = Cookie::new();
     let request = marked(request, &cookie);
     let life = Life { client: server.executions().await, id: request.execution_id.clone(), cookie };
-    let stream = server.executions().await.execute(request).await.unwrap().into_inner();
+    let stream = server.executions().await.execute(request).await.expect("it is accepted").into_inner();
     let mut events = Events::of(stream);
     events.until(|event| matches!(event, cc_executor::proto::execution_event::Event::Output(_)).then_some(())).await;
     life

@@ -40,7 +40,7 @@ fn assert_exact_or_announced(seen: &Seen, expected: &[u8], reason: gap::Reason) 
     for event in seen.kinds() {
         match event {
             Event::Output(output) => {
-                let start = usize::try_from(output.offset).unwrap();
+                let start = usize::try_from(output.offset).expect("it fits");
                 assert_eq!(output.offset, position);
                 assert_eq!(output.data, expected[start..start + output.data.len()]);
                 position += output.data.len() as u64;

@@ -289,7 +289,7 @@ impl Attended {
             let emptied = tokio::time::timeout(Duration::from_secs(1), self.child.emptied());
             self.usage = emptied.await.ok();
         }
-        self.usage.clone()
+        self.usage
     }
 
     pub(super) async fn release(self) {

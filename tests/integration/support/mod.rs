@@ -5,6 +5,7 @@ pub(crate) mod oracle;
 pub(crate) mod run;
 pub(crate) mod rung;
 pub(crate) mod server;
+pub(crate) mod small_disk;
 pub(crate) mod ticks;
 
 pub(crate) use life::Life;

@@ -56,6 +56,7 @@ async fn find() -> Vec<Rung> {
         let server = setup.start().await;
         let info = server.server().await.get_server_info(cc_executor::proto::GetServerInfoRequest {}).await;
         let info = info.expect("it tells").into_inner();
+        #[expect(clippy::print_stderr, reason = "who runs the tests must know what was not tested")]
         for note in &info.containment_notes {
             eprintln!("skipped as user {user:?}: {note}");
         }
@@ -83,6 +84,9 @@ struct Named(Rung);
 
 impl Drop for Named {
     fn drop(&mut self) {
-        eprintln!("under {:?}", self.0);
+        #[expect(clippy::print_stderr, reason = "beside the panic's own message")]
+        {
+            eprintln!("under {:?}", self.0);
+        }
     }
 }

@@ -109,7 +109,7 @@ impl Setup {
         let mut process = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(self.shared.as_deref().unwrap_or(state.path()))
+            .arg(self.shared.as_deref().unwrap_or_else(|| state.path()))
             .arg("--config")
             .arg(&settings)
             .args(&self.arguments)
