@@ -3,4 +3,15 @@
 mod support;
 
 mod agent;
+mod cancel;
+mod control;
+mod crash;
+mod damage;
+mod disconnect;
+mod drain;
 mod execute;
+mod limits;
+mod pause;
+mod queue;
+mod timeouts;
+mod tree;

@@ -8,11 +8,13 @@ use super::super::convert::{self, fault};
 use super::export::{Export, Format};
 use super::{Parts, after, filter, page_size};
 use crate::execution::event::Channel;
+use crate::execution::log::LogError;
 use crate::history::page::PageToken;
 use crate::history::stats::Group;
 use crate::history::{Query, Record};
 use crate::proto;
 use crate::proto::history_service_server::HistoryService;
+use crate::supervisor::Run;
 
 /// The service.
 pub(super) struct Service(pub(super) Parts);
@@ -62,10 +64,16 @@ impl HistoryService for Service {
         });
         let log = self.0.supervisor.log(&run).await?;
         let mut bytes = log.read_channel(channel, request.offset, request.limit)?;
+        let is_cut = match &run {
+            Run::Live(_) => false,
+            // Only the very last event may be missing: a crash can come between the record and it.
+            Run::Ended(record) => log.last().seq + 1 < record.snapshot.last_cursor.seq,
+        };
         let (pieces, stream) = mpsc::channel(2);
         self.0.watchers.spawn(async move {
             loop {
                 let piece = match bytes.next().await {
+                    Ok(None) if is_cut => Err(LogError::Corrupt.into()),
                     Ok(None) => return,
                     Ok(Some((offset, data))) => Ok(proto::ReadOutputResponse { offset, data }),
                     Err(error) => Err(error.into()),

@@ -1,11 +1,16 @@
 //! What every test needs: a real server, a client, a look at the process table that does not trust the server.
 
+pub(crate) mod life;
 pub(crate) mod oracle;
 pub(crate) mod run;
+pub(crate) mod rung;
 pub(crate) mod server;
+pub(crate) mod ticks;
 
+pub(crate) use life::Life;
 pub(crate) use oracle::Cookie;
 pub(crate) use run::{Events, shell};
+pub(crate) use rung::on_every_rung;
 pub(crate) use server::Server;
 
 use std::time::Duration;

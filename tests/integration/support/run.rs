@@ -93,7 +93,10 @@ where
 
     /// The first event from here on of which `pick` makes something.
     pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        // Keepalives must not keep the wait alive.
+        let give_up = tokio::time::Instant::now() + super::PATIENCE;
         loop {
+            assert!(tokio::time::Instant::now() < give_up, "it never came; seen: {:?}", self.seen);
             let event = self.next().await.expect("the stream works").expect("the stream goes on");
             if let Some(found) = event.event.as_ref().and_then(&mut pick) {
                 return found;
@@ -139,7 +142,9 @@ impl Seen {
 
     /// The outcome, which must be the very last event.
     pub(crate) fn outcome(&self) -> &Outcome {
-        match self.0.last().and_then(|event| event.event.as_ref()) {
+        // An ended run's last event is part of the replay, so only `live` may come behind it.
+        let last = self.0.iter().rev().find(|event| !matches!(event.event, Some(Event::Live(_))));
+        match last.and_then(|event| event.event.as_ref()) {
             Some(Event::Completed(completed)) => completed.outcome.as_ref().expect("an outcome"),
             other => panic!("the last event is {other:?}"),
         }

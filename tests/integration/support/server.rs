@@ -1,6 +1,7 @@
 //! The real server: the binary, on port 0, with a state directory of its own.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -35,6 +36,19 @@ impl State {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+
+    /// The binary as another user may start it, with this directory as that user's own.
+    fn command_as(&self, user: u32) -> Command {
+        std::os::unix::fs::chown(self.path(), Some(user), Some(user)).expect("only root becomes another user");
+        let reachable = self.path().join("cc-executor");
+        if !reachable.exists() && std::fs::hard_link(BINARY, &reachable).is_err() {
+            std::fs::copy(BINARY, &reachable).expect("there is room for the binary");
+        }
+        #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
+        let mut command = Command::new(reachable);
+        command.uid(user).gid(user);
+        command
+    }
 }
 
 /// How a server is started.
@@ -43,6 +57,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     settings: String,
     state: Option<State>,
+    user: Option<u32>,
+    shared: Option<PathBuf>,
 }
 
 impl Setup {
@@ -69,18 +85,35 @@ impl Setup {
         self
     }
 
+    /// The state directory of a server that is still there.
+    pub(crate) fn beside(mut self, other: &Server) -> Setup {
+        self.shared = Some(other.state.path().to_owned());
+        self
+    }
+
+    /// Another user than the test's own, which must be root.
+    pub(crate) fn user(mut self, user: u32) -> Setup {
+        self.user = Some(user);
+        self
+    }
+
     pub(crate) async fn start(self) -> Server {
         let state = self.state.unwrap_or_else(State::new);
         let settings = state.path().join("test.toml");
         std::fs::write(&settings, self.settings).expect("the settings are written");
         #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
-        let mut process = Command::new(BINARY)
+        let mut command = match self.user {
+            Some(user) => state.command_as(user),
+            None => Command::new(BINARY),
+        };
+        let mut process = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(state.path())
+            .arg(self.shared.as_deref().unwrap_or(state.path()))
             .arg("--config")
             .arg(&settings)
             .args(&self.arguments)
+            .env("LOG_LEVEL", "warn")
             .envs(self.environment)
             .current_dir(state.path())
             .stdin(Stdio::null())
@@ -88,17 +121,26 @@ impl Setup {
             .spawn()
             .expect("the server starts");
         let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        // From here on it is killed when it is dropped, also while it starts.
+        let mut server = Server { process, address: String::new(), state };
         let line = tokio::task::spawn_blocking(move || stdout.lines().next()).await.expect("a line is read");
         let line = line.expect("the server prints its addresses").expect("in UTF-8");
         let listening: serde_json::Value = serde_json::from_str(&line).expect("as JSON");
-        let address = listening["listening"][0].as_str().expect("one address").to_owned();
-        Server { process, address, state }
+        server.address = listening["listening"][0].as_str().expect("one address").to_owned();
+        server
     }
 }
 
 impl Server {
     pub(crate) fn setup() -> Setup {
-        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None }
+        Setup {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            settings: String::new(),
+            state: None,
+            user: None,
+            shared: None,
+        }
     }
 
     pub(crate) async fn start() -> Server {
