@@ -1,10 +1,15 @@
 //! What every test needs: a real server, a client, a look at the process table that does not trust the server.
 
+pub(crate) mod calls;
 pub(crate) mod oracle;
+pub(crate) mod protocol;
+pub(crate) mod refusal;
 pub(crate) mod run;
 pub(crate) mod server;
 
+pub(crate) use calls::Client;
 pub(crate) use oracle::Cookie;
+pub(crate) use refusal::{Refusal, refusal};
 pub(crate) use run::{Events, shell};
 pub(crate) use server::Server;
 
