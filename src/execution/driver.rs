@@ -258,7 +258,7 @@ impl Driver {
         process.set_ending(ending.clone());
         self.close_input();
         process.close_stdin();
-        self.read_what_is_there(process).await;
+        self.read_pipes(process).await;
         self.log.note(Note::Exited { ending, open_channels: process.open_channels() });
         self.publish(|status| {
             status.state = State::Exited;
@@ -272,8 +272,7 @@ impl Driver {
 
     async fn emptied(&mut self, usage: os::Usage, process: &mut Attended) {
         process.set_usage(usage);
-        self.read_what_is_there(process).await;
-        process.close_files();
+        self.read_the_rest(process).await;
         // Whoever still holds a pipe is none of ours.
         self.clocks.drain(self.clocks.limits().drain.unwrap_or_default(), Instant::now());
     }
@@ -511,8 +510,7 @@ impl Driver {
             }
             self.kill(process).await;
         }
-        self.read_what_is_there(process).await;
-        process.close_files();
+        self.read_the_rest(process).await;
         self.output_incomplete = !process.open_channels().is_empty();
         process.set_over();
     }
@@ -527,7 +525,7 @@ impl Driver {
             warn!(id = %self.identity.id, why, "gave up");
             process.set_ending(Ending::Unknown { why });
         }
-        self.read_what_is_there(process).await;
+        self.read_the_rest(process).await;
         self.output_incomplete = true;
         process.set_over();
     }
@@ -543,11 +541,17 @@ impl Driver {
         self.appended(appended, process).await;
     }
 
-    /// Reads all that is in the pipes and files now: at exit that is everything the command itself wrote.
-    async fn read_what_is_there(&mut self, process: &mut Attended) {
-        for appended in process.read_what_is_there(&mut self.log).await {
-            self.appended(Some(appended), process).await;
-        }
+    /// Reads all that is in the pipes now: at exit that is everything the command itself wrote.
+    async fn read_pipes(&mut self, process: &mut Attended) {
+        let appended = process.read_pipes(&mut self.log);
+        self.appended(appended, process).await;
+    }
+
+    /// Reads all that is in the pipes and files, when nobody is left to write more.
+    async fn read_the_rest(&mut self, process: &mut Attended) {
+        self.read_pipes(process).await;
+        let appended = process.finish_files(&mut self.log).await;
+        self.appended(appended, process).await;
     }
 
     async fn appended(&mut self, appended: Option<Appended>, process: &mut Attended) {

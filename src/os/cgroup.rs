@@ -10,8 +10,6 @@ use std::{
 
 use super::{ResourceLimits, Usage, UsageSource, syscall};
 
-/// How long a freeze may take to be complete.
-const FREEZING: Duration = Duration::from_secs(2);
 /// The period of a processor quota, in microseconds: the kernel's default.
 const PERIOD: f64 = 100_000.0;
 
@@ -83,10 +81,10 @@ impl Cgroup {
         self.write("cgroup.kill", "1")
     }
 
-    /// Holds every process here and below; true once all of them are held.
-    pub(super) fn freeze(&self) -> io::Result<bool> {
+    /// Holds every process here and below; whether all of them were held within `budget`. Blocks.
+    pub(super) fn freeze(&self, budget: Duration) -> io::Result<bool> {
         self.write("cgroup.freeze", "1")?;
-        let deadline = Instant::now() + FREEZING;
+        let deadline = Instant::now() + budget;
         loop {
             if self.event("frozen")? == 1 {
                 return Ok(true);

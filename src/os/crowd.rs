@@ -76,13 +76,16 @@ fn is_held(process: &Process, members: &[Process]) -> bool {
     process.is_stopped() || (process.state == 'D' && has_stopped_child())
 }
 
-/// Sends `number` once to every process of the set, parents first, until nothing new appears; with `resume`
-/// each is woken after that, so that one which had stopped itself can handle it.
+/// Sends `number` once to every process of the set, parents first; with `resume` each is woken after that, so that
+/// one which had stopped itself can handle it.
+///
+/// A second look finds what was forked during the first. There is no third: it would rather find what handlers
+/// of the signal start to clean up.
 pub(super) fn signal_all(number: i32, resume: bool, mut list: impl FnMut() -> Vec<Process>) -> Answer {
     let mut reached: HashSet<Key> = HashSet::new();
     let mut refused: HashSet<Key> = HashSet::new();
     let mut error = None;
-    for _ in 0..PASSES {
+    for _ in 0..2 {
         let mut found_new = false;
         for member in list().into_iter().filter(Process::is_alive) {
             if reached.contains(&member.key()) || refused.contains(&member.key()) {

@@ -24,14 +24,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, MARKER, SpawnError, SpawnStep, Usage,
+    Exit, Host, MARKER, SpawnError, SpawnStep, Usage,
     cgroup::Cgroup,
     child::Progress,
     crowd::{self, Stopped},
     process::{self, Process},
     reaper::Reaper,
     shim::protocol::{Answer, Message, Reach, Request, unframe},
-    spawner::Spawner,
     syscall,
 };
 
@@ -57,6 +56,11 @@ pub(super) struct Floor {
 }
 
 impl Remains {
+    /// The same, of a tree whose leader the shim has told.
+    pub(super) fn led_by(self, leader: u32) -> Remains {
+        Remains { leader: i32::try_from(leader).unwrap_or(0), ..self }
+    }
+
     /// Everything that belongs to the command, parents before children as far as they are related.
     pub(super) fn list(&self) -> Vec<Process> {
         let own = i32::try_from(std::process::id()).unwrap_or(0);
@@ -171,7 +175,7 @@ pub(super) struct Watcher {
     pub(super) progress: watch::Sender<Progress>,
     pub(super) end: CancellationToken,
     /// The command dies with the thread that started it, so that thread must live on.
-    pub(super) spawner: Spawner,
+    pub(super) _host: Host,
 }
 
 impl Watcher {
@@ -222,7 +226,6 @@ impl Watcher {
             progress.usage = Some(usage);
             progress.is_over = true;
         });
-        drop(self.spawner);
     }
 
     async fn wait_until_empty(&self) {

@@ -1,6 +1,6 @@
 //! Where our cgroups are: `<own cgroup>/cc-executor/<instance>/<execution>`, and which controllers reach down there.
 
-use std::{io, time::Duration};
+use std::{fs::File, io, time::Duration};
 
 use super::{Enforceable, cgroup::Cgroup};
 
@@ -11,12 +11,53 @@ const SERVER: &str = "server";
 /// How long one leftover may take to be killed.
 const CLEANING: Duration = Duration::from_secs(2);
 
+/// An instance's cgroup, which nobody takes for a dead one's as long as this exists.
+#[derive(Debug)]
+pub(super) struct Claim {
+    pub(super) cgroup: Cgroup,
+    /// The kernel lets go of the lock when the process is gone, however it went.
+    _lock: File,
+}
+
+impl Claim {
+    fn make(cgroup: Cgroup) -> io::Result<Claim> {
+        loop {
+            cgroup.create()?;
+            let lock = match File::open(cgroup.path()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                answer => answer?,
+            };
+            // Shared, for the same instance may be opened twice; only a cleaner asks for it alone.
+            lock.lock_shared()?;
+            // A cleaner may have removed it between the first step and the last.
+            if cgroup.exists() {
+                return Ok(Claim { cgroup, _lock: lock });
+            }
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Fails while commands of ours still run, and then their cgroups are needed.
+        let _ = std::fs::remove_dir(self.cgroup.path());
+    }
+}
+
+/// The lock on an instance that no process claims, to be kept while it is removed; `None` if one does, whatever
+/// state directory or user that has.
+fn abandoned(instance: &Cgroup) -> Option<File> {
+    let lock = File::open(instance.path()).ok()?;
+    lock.try_lock().is_ok().then_some(lock)
+}
+
 /// Makes the instance's cgroup and switches on the controllers there are. A sentence if it cannot be.
-pub(super) fn prepare(instance: &str) -> Result<(Cgroup, Enforceable), String> {
+pub(super) fn prepare(instance: &str) -> Result<(Claim, Enforceable), String> {
     let own = Cgroup::own().ok_or("there is no cgroup v2 hierarchy with this process in it")?;
     let top = own.child(TOP);
     let cgroup = top.child(instance);
-    cgroup.create().map_err(|error| format!("{} cannot be made: {error}", cgroup.path().display()))?;
+    let claim =
+        Claim::make(cgroup.clone()).map_err(|error| format!("{} cannot be made: {error}", cgroup.path().display()))?;
     if !cgroup.can_kill_and_freeze() {
         return Err("this kernel's cgroups lack kill (Linux 5.14) or freeze".to_owned());
     }
@@ -27,7 +68,7 @@ pub(super) fn prepare(instance: &str) -> Result<(Cgroup, Enforceable), String> {
         enabled && cgroup.enabled_below().iter().any(|name| name == controller)
     };
     let enforceable = Enforceable { memory: enable("memory"), processes: enable("pids"), cpus: enable("cpu") };
-    Ok((cgroup, enforceable))
+    Ok((claim, enforceable))
 }
 
 /// Switches a controller on below our own cgroup, leaving it for a leaf if we are what is in the way.
@@ -45,11 +86,22 @@ fn enable_here(own: &Cgroup, top: &Cgroup, controller: &str) -> bool {
     }
 }
 
-/// Kills and removes what other instances have left, unless `is_alive` vouches for them; their names. Blocks.
+/// Kills and removes what dead instances have left; their names. Blocks.
+///
+/// Dead is who neither holds its claim nor is vouched for by `is_alive`: several services with nothing else in common
+/// may share the machine.
 pub(super) fn clean(instance: &Cgroup, is_alive: impl Fn(&str) -> bool) -> Vec<String> {
-    let others =
-        siblings(instance).into_iter().filter(|other| other.path() != instance.path() && !is_alive(&other.name()));
-    others.filter(|other| other.destroy(CLEANING)).map(|other| other.name()).collect()
+    let mut cleaned = Vec::new();
+    for other in siblings(instance) {
+        if other.path() == instance.path() || is_alive(&other.name()) {
+            continue;
+        }
+        let Some(_lock) = abandoned(&other) else { continue };
+        if other.destroy(CLEANING) {
+            cleaned.push(other.name());
+        }
+    }
+    cleaned
 }
 
 /// The instances beside this one, and itself.

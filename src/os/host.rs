@@ -14,7 +14,7 @@ use super::{
     cgroup::Cgroup,
     child::Progress,
     floor::{Floor, Remains, Watcher},
-    hierarchy,
+    hierarchy::{self, Claim},
     link::{Link, Parts},
     reaper::Reaper,
     shim,
@@ -61,7 +61,7 @@ struct Shared {
     refused: Vec<String>,
     enforceable: Enforceable,
     /// Where the cgroups of commands are made.
-    cgroup: Option<Cgroup>,
+    claim: Option<Claim>,
     /// Shared by the rungs that are tried; ends with the last of them.
     _reaping: Arc<Reaping>,
 }
@@ -100,9 +100,9 @@ impl Host {
         };
         let mut refused = Vec::new();
         for containment in candidates {
-            let (cgroup, enforceable) = match containment {
+            let (claim, enforceable) = match containment {
                 Containment::Cgroup => match hierarchy::prepare(&config.instance) {
-                    Ok((cgroup, enforceable)) => (Some(cgroup), enforceable),
+                    Ok((claim, enforceable)) => (Some(claim), enforceable),
                     Err(why) => {
                         refused.push(format!("cgroup: {why}"));
                         continue;
@@ -113,11 +113,11 @@ impl Host {
             let host = Host {
                 shared: Arc::new(Shared {
                     spawner: spawner.clone(),
-                    reaper: reaper,
+                    reaper,
                     containment,
                     refused: refused.clone(),
                     enforceable,
-                    cgroup,
+                    claim,
                     _reaping: reaping.clone(),
                 }),
             };
@@ -167,16 +167,21 @@ impl Host {
     /// of processes ended. Waits at most two seconds for them to be gone.
     pub async fn sweep(&self, leftovers: &[String]) -> Vec<(String, u32)> {
         let ids = leftovers.to_vec();
-        let cgroup = self.shared.cgroup.clone();
+        let cgroup = self.cgroup();
         let swept = tokio::task::spawn_blocking(move || sweep::sweep(ids, cgroup.as_ref()));
         swept.await.unwrap_or_default()
     }
 
-    /// Kills and removes the cgroups of all other instances that `is_alive` does not vouch for; their names.
+    /// Kills and removes the cgroups of instances that are no more; their names. An instance whose process lives, in
+    /// whatever deployment, is never touched; `is_alive` can vouch for others besides.
     pub async fn clean(&self, is_alive: impl Fn(&str) -> bool + Send + 'static) -> Vec<String> {
-        let Some(cgroup) = self.shared.cgroup.clone() else { return Vec::new() };
+        let Some(cgroup) = self.cgroup() else { return Vec::new() };
         let cleaned = tokio::task::spawn_blocking(move || hierarchy::clean(&cgroup, is_alive));
         cleaned.await.unwrap_or_default()
+    }
+
+    fn cgroup(&self) -> Option<Cgroup> {
+        self.shared.claim.as_ref().map(|claim| claim.cgroup.clone())
     }
 
     fn check_limits(&self, limits: &ResourceLimits) -> Result<(), SpawnError> {
@@ -190,7 +195,7 @@ impl Host {
     async fn start(&self, plan: Plan) -> Result<Child, SpawnError> {
         let shared = &self.shared;
         let id = plan.id.clone();
-        let cgroup = shared.cgroup.as_ref().map(|cgroup| cgroup.child(&id));
+        let cgroup = self.cgroup().map(|cgroup| cgroup.child(&id));
         let launched = shared.spawner.launch(plan, shared.containment, cgroup.clone()).await?;
         let Launched { pid, socket, stdio } = launched;
         drop(stdio.theirs);
@@ -199,17 +204,17 @@ impl Host {
         let guard = end.clone().drop_guard();
         let resources = |error: io::Error| SpawnError::io(SpawnStep::Resources, &error);
         let is_pinned = shared.containment == Containment::Group;
-        // The leader's number is known once it has started; the floor's leader is the process itself.
-        let remains = Remains { id, leader: if is_pinned { pid } else { 0 }, is_pinned, cgroup };
+        let remains = Remains { id, leader: pid, is_pinned, cgroup };
         let reaper = shared.reaper;
-        let floor = Floor::new(remains.clone());
+        // The tasks keep the host alive: its spawner thread, its orphans' reaper and its cgroup are theirs too.
+        let (host, end_of_run) = (self.clone(), end.clone());
+        let mut floor = Floor::new(remains.clone());
         let link = if is_pinned {
-            let spawner = shared.spawner.clone();
-            let watcher = Watcher { pid, reaper, floor: floor.clone(), progress, end: end.clone(), spawner };
+            let watcher = Watcher { pid, reaper, floor: floor.clone(), progress, end: end_of_run, _host: host };
             watcher.start(socket).map_err(resources)?;
             None
         } else {
-            let parts = Parts { pid, reaper, remains, progress, end: end.clone() };
+            let parts = Parts { pid, reaper, remains: remains.clone(), progress, end: end_of_run, _host: host };
             Some(Link::start(socket, parts).map_err(resources)?)
         };
         let started =
@@ -219,6 +224,9 @@ impl Host {
             Ok(Some(Err(error))) => return Err(error),
             Ok(None) | Err(_) => return Err(SpawnError::new(SpawnStep::Resources, libc::ECANCELED)),
         };
+        if link.is_some() {
+            floor = Floor::new(remains.led_by(pid));
+        }
         let reader = |descriptor| Reader::new(descriptor).map_err(resources);
         Ok(Child {
             pid,
@@ -259,13 +267,6 @@ impl Host {
             return Err(format!("a kill led to {exit}"));
         }
         Ok(())
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Fails while commands of ours still run, and then their cgroups are needed.
-        let _ = self.cgroup.as_ref().map(|cgroup| std::fs::remove_dir(cgroup.path()));
     }
 }
 

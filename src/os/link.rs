@@ -11,7 +11,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit,
+    Exit, Host, SpawnError, SpawnStep,
+    cgroup::Cgroup,
     child::Progress,
     floor::Remains,
     reaper::Reaper,
@@ -41,6 +42,8 @@ pub(super) struct Parts {
     pub(super) progress: watch::Sender<Progress>,
     /// The child was dropped, or released: everything is to end.
     pub(super) end: CancellationToken,
+    /// Lives as long as any of its commands.
+    pub(super) _host: Host,
 }
 
 /// The task's state.
@@ -139,17 +142,20 @@ impl Conversation {
             parts.progress.send_modify(|progress| {
                 let why = || Exit::Unknown { why: "the process that watched it was killed".to_owned() };
                 progress.exit.get_or_insert_with(why);
-                progress.start.get_or_insert(Err(super::SpawnError::new(super::SpawnStep::Resources, libc::ESRCH)));
+                let failed = || Err(SpawnError::new(SpawnStep::Resources, libc::ESRCH));
+                progress.start.get_or_insert_with(failed);
             });
         }
         drop(pending);
+        let remains = match &parts.progress.borrow().start {
+            Some(Ok(leader)) => parts.remains.clone().led_by(*leader),
+            _ => parts.remains.clone(),
+        };
         if !is_complete {
-            parts.remains.clone().end().await;
-        } else if let Some(cgroup) = parts.remains.cgroup.clone() {
-            // The shim has done it already, unless it was in a hurry.
-            if cgroup.exists() {
-                parts.remains.clone().end().await;
-            }
+            remains.end().await;
+        } else if remains.cgroup.as_ref().is_some_and(Cgroup::exists) {
+            // The shim has removed it already, unless it was in a hurry.
+            remains.end().await;
         }
         parts.progress.send_modify(|progress| {
             progress.usage.get_or_insert_default();

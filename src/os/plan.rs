@@ -58,7 +58,8 @@ pub enum Output {
         /// One pipe for both.
         merge_stderr: bool,
     },
-    /// Open files, written to by the command itself.
+    /// Open files, written to by the command itself. They stay their owner's: another user that the command runs
+    /// as can write to them, but not open `/dev/stdout` anew.
     Files {
         /// Receives standard output.
         stdout: File,

@@ -13,14 +13,13 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{Command, Stdio as Standard},
-    sync::mpsc,
 };
 
 use nix::sys::{
     memfd::{MFdFlags, memfd_create},
     socket::{ControlMessage, MsgFlags, sendmsg},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Containment, Plan, SpawnError, SpawnStep,
@@ -40,7 +39,7 @@ const QUEUE: usize = 1024;
 /// A handle to the thread. The thread ends when the last one is gone.
 #[derive(Debug, Clone)]
 pub(super) struct Spawner {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::Sender<Job>,
 }
 
 /// One start, and who wants to hear of it.
@@ -63,9 +62,9 @@ pub(super) struct Launched {
 impl Spawner {
     /// Starts the thread. `executable` is our own binary.
     pub(super) fn start(executable: PathBuf, reaper: Reaper) -> io::Result<Spawner> {
-        let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE);
+        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         std::thread::Builder::new().name("cc-spawner".into()).spawn(move || {
-            for job in queue {
+            while let Some(job) = queue.blocking_recv() {
                 let launched = launch(&executable, &reaper, job.plan, job.containment, job.cgroup.as_ref());
                 if let (Err(_), Some(cgroup)) = (&launched, &job.cgroup) {
                     let _ = cgroup.remove();
@@ -86,14 +85,9 @@ impl Spawner {
     ) -> Result<Launched, SpawnError> {
         let gone = SpawnError::new(SpawnStep::Resources, libc::ESRCH);
         let (launched, answer) = oneshot::channel();
-        let mut job = Job { plan, containment, cgroup, launched };
-        loop {
-            match self.jobs.try_send(job) {
-                Ok(()) => break,
-                Err(mpsc::TrySendError::Disconnected(_)) => return Err(gone),
-                Err(mpsc::TrySendError::Full(back)) => job = back,
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let job = Job { plan, containment, cgroup, launched };
+        if self.jobs.send(job).await.is_err() {
+            return Err(gone);
         }
         answer.await.unwrap_or(Err(gone))
     }

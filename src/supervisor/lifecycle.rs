@@ -1,9 +1,11 @@
 //! The life of one execution, from the queue to its record.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info, warn};
 
@@ -17,8 +19,17 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(5);
 
 const RECORD_RETRY: Duration = Duration::from_millis(200);
 
-/// Lives one execution.
-pub(super) async fn run(parts: Arc<Parts>, mut driver: Driver, entry: Entry, begun: Record) {
+/// Lives one execution, whatever happens: should that end in a panic, its processes are ended and it is recorded as lost.
+pub(super) async fn run(parts: Arc<Parts>, driver: Driver, entry: Entry, begun: Record) {
+    let id = begun.snapshot.id.clone();
+    if AssertUnwindSafe(live(&parts, driver, entry, begun.clone())).catch_unwind().await.is_err() {
+        error!(%id, "the driver panicked; the execution is recorded as lost");
+        super::recovery::settle_lost(&parts, vec![begun]).await;
+    }
+    parts.live().remove(&id);
+}
+
+async fn live(parts: &Arc<Parts>, mut driver: Driver, entry: Entry, begun: Record) {
     let position = entry.ticket().position();
     let outcome = match driver.wait_for(entry.admitted(), position).await {
         Ok(_slot) => driver.run(&parts.world).await,
@@ -27,10 +38,9 @@ pub(super) async fn run(parts: Arc<Parts>, mut driver: Driver, entry: Entry, beg
 
     let snapshot = driver.conclude(outcome).await;
     let record = Record { expires: Some(expiry(&snapshot)), snapshot, ..begun };
-    remember(&parts, &record).await;
+    remember(parts, &record).await;
     driver.complete(&record.snapshot).await;
-    super::retention::count_output(&parts, &record.snapshot.id).await;
-    parts.live().remove(&record.snapshot.id);
+    super::retention::count_output(parts, &record.snapshot.id).await;
 
     let outcome = record.snapshot.outcome.as_ref().expect("a concluded run has an outcome");
     let running = outcome.durations.running;

@@ -32,19 +32,23 @@ pub(super) async fn settle(parts: &Arc<Parts>, is_alive: impl Fn(&str) -> bool +
         parts.history.delete(&id, crate::history::Deletion::ByRetention).await?;
     }
     let lost: Vec<Record> = unfinished.sound.into_iter().filter(|record| !is_alive(&record.instance)).collect();
-    if lost.is_empty() {
-        return Ok(());
+    if !lost.is_empty() {
+        settle_lost(parts, lost).await;
     }
+    Ok(())
+}
+
+/// Ends what is left of these runs and records them as lost.
+pub(super) async fn settle_lost(parts: &Arc<Parts>, lost: Vec<Record>) {
     let ids: Vec<String> = lost.iter().map(|record| record.snapshot.id.to_string()).collect();
     let ended: u32 = parts.world.host.sweep(&ids).await.into_iter().map(|(_, processes)| processes).sum();
-    info!(runs = lost.len(), processes = ended, "a former server was lost; what it left is ended and recorded");
+    info!(runs = lost.len(), processes = ended, "lost runs are ended and recorded");
     for record in lost {
         let id = record.snapshot.id.clone();
         if let Err(error) = settle_one(parts, record).await {
             warn!(%id, %error, "a lost run could not be recorded; the next start tries again");
         }
     }
-    Ok(())
 }
 
 async fn settle_one(parts: &Arc<Parts>, begun: Record) -> Result<(), FindError> {

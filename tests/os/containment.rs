@@ -106,7 +106,7 @@ async fn many_at_once_all_end() {
 #[tokio::test]
 async fn a_sweep_finds_what_was_left_behind() {
     on_every_rung(async |host| {
-        let mut run = script("setsid sleep 60 & kill -STOP $$ & echo ready; wait").start(host).await;
+        let mut run = script("setsid sleep 60 & echo ready; kill -STOP $$; wait").start(host).await;
         run.says("ready").await;
         until(|| alive(&run.cookie).len() >= 2, || "both live".into()).await;
         let swept = host.sweep(&[run.cookie.clone(), "nobody".into()]).await;

@@ -19,6 +19,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const COOKIE: &str = "CC_TEST_COOKIE";
 const RUNGS: [Containment; 3] = [Containment::Cgroup, Containment::Shim, Containment::Group];
 
+/// For who reads a failed test: which containment it was on.
+#[expect(clippy::print_stderr, reason = "shown for failed tests only")]
+fn note(text: &str) {
+    eprintln!("{text}");
+}
+
 /// A host with this containment; `None` if the machine cannot have it.
 pub(crate) async fn host(containment: Containment) -> Option<Host> {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -31,7 +37,7 @@ pub(crate) async fn host(containment: Containment) -> Option<Host> {
     match Host::open(config).await {
         Ok(host) => Some(host),
         Err(error) if containment == Containment::Cgroup => {
-            eprintln!("skipped without cgroups: failed to {error}");
+            note(&format!("skipped without cgroups: failed to {error}"));
             None
         }
         Err(error) => panic!("failed to {error}"),
@@ -53,7 +59,7 @@ pub(crate) async fn on_strong_rungs(test: impl AsyncFn(&Host)) {
 
 async fn on(containment: Containment, test: &impl AsyncFn(&Host)) {
     let Some(host) = host(containment).await else { return };
-    eprintln!("on {containment}");
+    note(&format!("on {containment}"));
     tokio::time::timeout(PATIENCE * 2, test(&host)).await.expect("the test ends in time");
 }
 
@@ -70,9 +76,8 @@ pub(crate) fn script(text: &str) -> Program {
 
 /// Any program.
 pub(crate) fn program(name: &str, args: &[&str]) -> Program {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let cookie = format!("t{}-{number}", std::process::id());
+    // Not made of a process number: those come back, and with them what an earlier test left behind.
+    let cookie = uuid::Uuid::now_v7().to_string();
     let environment = [("PATH", "/usr/local/bin:/usr/bin:/bin"), (MARKER, &cookie), (COOKIE, &cookie)];
     let plan = Plan {
         id: cookie.clone(),

@@ -75,7 +75,9 @@ impl HistoryService for Service {
                 }
             }
         });
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let mut response = Response::new(ReceiverStream::new(stream));
+        response.disable_compression();
+        Ok(response)
     }
 
     async fn export_records(

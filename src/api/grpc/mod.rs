@@ -8,6 +8,7 @@ mod server;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -45,12 +46,12 @@ pub async fn routes(parts: Parts) -> (Routes, HealthReporter) {
 
     let execution = ExecutionServiceServer::new(execution::Service(parts.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
-        .send_compressed(tonic::codec::CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip);
+    // Live output is never compressed: many clients accept gzip without having asked for it, and would pay for it.
     let history = HistoryServiceServer::new(history::Service(parts.clone()))
         .max_decoding_message_size(MAX_REQUEST_BYTES)
-        .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
-        .send_compressed(tonic::codec::CompressionEncoding::Gzip);
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let server = ServerServiceServer::new(server::Service(parts));
 
     let reflection = |builder: tonic_reflection::server::Builder<'static>| {

@@ -172,11 +172,6 @@ impl Attended {
         streams.chain(self.files.iter().map(|file| file.channel)).collect()
     }
 
-    /// Stops following the files: nobody is left to write to them.
-    pub(super) fn close_files(&mut self) {
-        self.files.clear();
-    }
-
     pub(super) fn close_stdin(&mut self) {
         self.stdin = None;
     }
@@ -236,21 +231,24 @@ impl Attended {
         worst
     }
 
-    /// Takes all there is now from every stream and file, bounded against those who never stop.
-    pub(super) async fn read_what_is_there(&mut self, log: &mut Writer) -> Vec<Appended> {
-        let mut appended = Vec::new();
-        for index in (0..self.streams.len()).rev() {
-            appended.extend(self.read_up_to(index, READS_AT_THE_END, log));
-        }
+    /// Takes all there is now from every pipe, bounded against those who never stop writing.
+    pub(super) fn read_pipes(&mut self, log: &mut Writer) -> Option<Appended> {
+        (0..self.streams.len())
+            .rev()
+            .filter_map(|index| self.read_up_to(index, READS_AT_THE_END, log))
+            .reduce(|former, latter| worse(Some(former), latter))
+    }
+
+    /// Takes the rest of every file and stops following them. Only when nobody is left to write to them.
+    pub(super) async fn finish_files(&mut self, log: &mut Writer) -> Option<Appended> {
+        let mut worst = None;
         for file in 0..self.files.len() {
-            while let Some(more) = self.adopt(file, log).await {
-                appended.push(more);
-                if self.ending.is_none() {
-                    break;
-                }
+            while let Some(appended) = self.adopt(file, log).await {
+                worst = Some(worse(worst, appended));
             }
         }
-        appended
+        self.files.clear();
+        worst
     }
 
     /// Hands input to the process as far as it takes it. True when input is finished, or not wanted any more.

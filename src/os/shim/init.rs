@@ -41,6 +41,10 @@ use crate::os::{
 
 /// Between attempts to kill what could not be killed at once.
 const RETRY: u16 = 50;
+/// How long a freeze may take to be complete.
+const FREEZING: Duration = Duration::from_secs(2);
+/// How long it may take where it is only a help.
+const HOLDING: Duration = Duration::from_millis(200);
 /// How long removing the cgroup may take at the end.
 const REMOVING: Duration = Duration::from_secs(1);
 
@@ -306,15 +310,27 @@ impl Init {
             Reach::Leader if self.has_exited => Answer::Count(0),
             Reach::Leader => crowd::signal_one(self.leader, number, resume),
             Reach::Group => crowd::signal_group(self.leader, number, resume, &tree()),
-            Reach::Tree => crowd::signal_all(number, resume, tree),
+            Reach::Tree => self.signal_tree(number, resume),
         }
+    }
+
+    /// Held while it is signalled, the tree gets the signal exactly once each, and nothing that a handler starts in
+    /// answer to it does. Without a cgroup that would need stops which a parent could notice, so it is not done.
+    fn signal_tree(&self, number: i32, resume: bool) -> Answer {
+        let held = self.cgroup.as_ref().filter(|cgroup| !self.is_frozen && cgroup.freeze(HOLDING).is_ok());
+        let answer = crowd::signal_all(number, resume, tree);
+        if let Some(cgroup) = held {
+            // It was possible to freeze, so this is too.
+            let _ = cgroup.thaw();
+        }
+        answer
     }
 
     fn freeze(&mut self) -> Answer {
         let Some(cgroup) = &self.cgroup else {
             return self.stopped.freeze(tree);
         };
-        match cgroup.freeze() {
+        match cgroup.freeze(FREEZING) {
             Ok(complete) => {
                 self.is_frozen = true;
                 Answer::Frozen { processes: crowd::count(crowd::living(&tree()).len()), complete }

@@ -3,9 +3,9 @@
 //! SQLite goes on writing into a file that has lost its name, and everything written there is lost with the last
 //! descriptor. So each use asks first whether the name still leads to the file that was opened.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +50,7 @@ impl Database {
         lock.lock().map_err(unavailable)?;
 
         let database = Database { path: state_dir.join("history.db") };
+        database.create_if_missing().map_err(unavailable)?;
         let mut connection = database.open(OpenFlags::default())?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         schema::migrate(&mut connection)?;
@@ -82,6 +83,15 @@ impl Database {
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.execute_batch(SETTINGS)?;
         Ok(connection)
+    }
+
+    /// For its owner only; SQLite gives the files beside it the same mode. An existing file must not be opened here:
+    /// closing it again would release the locks that SQLite holds on it in this process.
+    fn create_if_missing(&self) -> io::Result<()> {
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn identity(&self) -> io::Result<Identity> {

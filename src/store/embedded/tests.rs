@@ -1,10 +1,15 @@
+//! What SQLite and the file system can do to a history, besides the contract.
+
+mod speed;
+
 use std::error::Error as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
@@ -97,6 +102,48 @@ async fn dropping_the_last_handle_writes_what_was_handed_over() {
 }
 
 #[tokio::test]
+async fn writes_that_wait_share_a_transaction() {
+    let directory = Directory::new();
+    let store = directory.store();
+    let file = directory.file();
+    let (release, released) = std::sync::mpsc::channel();
+    let blocking = store.writer.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
+    let record = ended("a", 0);
+    let looking = store.writer.write(move |connection| {
+        let outside = query::entry(&Connection::open(file)?, &id("a"))?;
+        Ok((query::entry(connection, &id("a"))?.is_some(), outside.is_some()))
+    });
+    let releasing = async { release.send(()).unwrap() };
+    let (_, _, looked, ()) = tokio::join!(blocking, store.finish(&record), looking, releasing);
+    assert_eq!(looked.unwrap(), (true, false), "written, but not yet committed");
+}
+
+#[tokio::test]
+async fn a_write_that_fails_undoes_only_itself() {
+    let directory = Directory::new();
+    let store = directory.store();
+    let (release, released) = std::sync::mpsc::channel();
+    let blocking = store.writer.write(move |_| {
+        released.recv().unwrap();
+        Ok(())
+    });
+    let row = Row::of(&ended("failed", 0)).unwrap();
+    let failing = store.writer.write(move |connection| {
+        row.insert(connection)?;
+        Err::<(), _>(Error::NotEnded { id: id("failed") })
+    });
+    let record = ended("a", 0);
+    let releasing = async { release.send(()).unwrap() };
+    let (_, failed, finished, ()) = tokio::join!(blocking, failing, store.finish(&record), releasing);
+    assert!(matches!(failed, Err(Error::NotEnded { .. })));
+    finished.unwrap();
+    assert_eq!(store.oldest(9).await.unwrap(), [id("a")]);
+}
+
+#[tokio::test]
 async fn a_full_disk_is_unavailable_until_there_is_room() {
     let directory = Directory::new();
     let store = directory.store();
@@ -124,7 +171,8 @@ async fn a_locked_file_is_unavailable_until_it_is_free() {
 
     let other = Connection::open(directory.file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_unavailable(store.finish(&ended("after", 0)).await);
+    let error = store.finish(&ended("after", 0)).await.unwrap_err();
+    assert!(matches!(&error, Error::Unavailable(source) if source.to_string() == "database is locked"), "{error:?}");
     assert!(store.get(&id("before")).await.unwrap().is_some(), "reading needs no lock");
     other.execute_batch("ROLLBACK").unwrap();
     store.finish(&ended("after", 0)).await.unwrap();
@@ -159,13 +207,30 @@ async fn a_file_of_a_newer_version_is_left_alone() {
     assert_eq!(error.source().unwrap().to_string(), "it has schema version 99, this server knows up to 1");
 }
 
+#[tokio::test]
+async fn only_the_owner_may_read_the_files() {
+    let directory = Directory::new();
+    let state_dir = directory.0.path().join("new/state");
+    let store = Embedded::open(&state_dir).unwrap();
+    store.finish(&ended("a", 0)).await.unwrap();
+    let mode = |name: &str| fs::metadata(state_dir.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(["", "history.db", "history.db-wal", "history.db-shm"].map(mode), [0o700, 0o600, 0o600, 0o600]);
+}
+
 #[test]
 fn many_open_a_new_one_at_once() {
-    let directory = Directory::new();
-    std::thread::scope(|scope| {
-        let opening: Vec<_> = (0..8).map(|_| scope.spawn(|| directory.store())).collect();
-        opening.into_iter().for_each(|opening| drop(opening.join().unwrap()));
-    });
+    for _ in 0..50 {
+        let directory = Directory::new();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    directory.store()
+                });
+            }
+        });
+    }
 }
 
 /// What a killed process leaves: the file as of the last checkpoint and a log that may end in the middle of a write.
@@ -174,7 +239,7 @@ async fn whatever_was_answered_is_there_after_a_kill_in_mid_write() {
     let directory = Directory::new();
     let store = Arc::new(directory.store());
     store.writer.write(|connection| Ok(connection.pragma_update(None, "wal_autocheckpoint", 0)?)).await.unwrap();
-    for round in 0..10 {
+    for round in 0..5 {
         let (answered, mut heard) = tokio::sync::mpsc::unbounded_channel();
         let mut writers = JoinSet::new();
         for writer in 0..8 {
@@ -204,97 +269,4 @@ async fn whatever_was_answered_is_there_after_a_kill_in_mid_write() {
         assert_eq!(survivor.list(&query).await.unwrap().records.corrupt, []);
         writers.join_all().await;
     }
-}
-
-/// How the engine finds the runs of a page, one step a line.
-fn plan(connection: &Connection, filter: &str, after: Option<crate::history::page::PageKey>) -> String {
-    let query = Query { filter: filter.parse().unwrap(), page_size: 50, after, include_unfinished: false };
-    let selection = query::page_selection(&query);
-    let statement = format!("EXPLAIN QUERY PLAN SELECT run.number{}", selection.text);
-    let mut statement = connection.prepare(&statement).unwrap();
-    let steps = statement.query_map(params_from_iter(selection.parameters), |row| row.get::<_, String>("detail"));
-    steps.unwrap().collect::<Result<Vec<_>, _>>().unwrap().join("\n")
-}
-
-#[test]
-fn common_pages_are_read_off_an_index_without_sorting() {
-    let directory = Directory::new();
-    drop(directory.store());
-    let connection = Connection::open(directory.file()).unwrap();
-    let key = crate::history::page::PageKey::of(&begun("a", 0).snapshot);
-    for after in [None, Some(key)] {
-        for (filter, index) in [
-            ("", "run USING INDEX run_by_creation"),
-            ("success = false", "run USING INDEX run_by_creation"),
-            ("create_time > 2026-01-01T00:00:00Z", "run USING INDEX run_by_creation"),
-            ("cause = RUN_TIMEOUT", "run USING INDEX run_by_cause"),
-            ("cause = RUN_TIMEOUT AND labels.team = web", "run USING INDEX run_by_cause"),
-            ("command = \"make test\" AND labels.team = web", "run USING INDEX run_by_command"),
-            ("labels.team = web AND duration > 10s", "lead USING PRIMARY KEY"),
-            ("labels.team = web AND cause = EXITED", "lead USING PRIMARY KEY"),
-        ] {
-            let plan = plan(&connection, filter, after.clone());
-            let first = plan.lines().next().unwrap().replace("COVERING ", "");
-            assert!(first.contains(index), "{filter}: {plan}");
-            assert!(!plan.contains("TEMP B-TREE"), "{filter}: {plan}");
-        }
-    }
-}
-
-#[tokio::test]
-#[ignore = "writes a million records; run it in a release build after changes of schema or queries"]
-async fn a_million_records_stay_quick() {
-    let directory = Directory::new();
-    let store = directory.store();
-    let start = Instant::now();
-    for chunk in 0..100 {
-        let rows = (0..10_000).map(|run| Row::of(&various(chunk * 10_000 + run)).unwrap()).collect::<Vec<_>>();
-        store
-            .writer
-            .write(move |connection| Ok(rows.iter().try_for_each(|row| row.insert(connection))?))
-            .await
-            .unwrap();
-    }
-    println!("written in {:?}, {} bytes", start.elapsed(), fs::metadata(directory.file()).unwrap().len());
-
-    for filter in [
-        "",
-        "cause = RUN_TIMEOUT",
-        "labels.team = team-7",
-        "labels.team = nobody",
-        "cause = RUN_TIMEOUT AND labels.team = team-7 AND duration > 10s",
-        "command = \"tool-77 build\"",
-        "execution_id = run-4711",
-        "success = false",
-        "create_time < 2023-11-14T22:20:00Z",
-    ] {
-        let query = Query { filter: filter.parse().unwrap(), page_size: 50, ..Query::default() };
-        let first = store.list(&query).await.unwrap(); // warms up
-        let start = Instant::now();
-        store.list(&query).await.unwrap();
-        let elapsed = start.elapsed();
-        println!("{elapsed:>12.2?}  {:>2} found  {filter}", first.records.sound.len());
-        assert!(elapsed < Duration::from_millis(50), "{filter}: {elapsed:?}");
-    }
-    for filter in ["", "labels.team = team-7", "command:\"no such thing\""] {
-        for group in [None, Some(Group::Command), Some(Group::Label("team".to_owned()))] {
-            let start = Instant::now();
-            store.stats(&filter.parse().unwrap(), group.as_ref()).await.unwrap();
-            println!("{:>12.2?}  stats by {group:?} of {filter}", start.elapsed());
-        }
-    }
-}
-
-fn various(run: i64) -> Record {
-    use crate::execution::command::CommandLine;
-    let mut record = ended(&format!("run-{run}"), run * 1_000_000);
-    let program = format!("tool-{}", run % 100);
-    record.snapshot.command.line = CommandLine::Argv { program, args: vec!["build".to_owned()] };
-    record.snapshot.command.options.labels = crate::history::sample::labels("team", &format!("team-{}", run % 13));
-    let outcome = record.snapshot.outcome.as_mut().unwrap();
-    outcome.durations.running = Duration::from_millis((run * 7919 % 100_000) as u64);
-    if run % 100 == 99 {
-        outcome.cause = crate::execution::outcome::Cause::RunTimeout;
-    }
-    record
 }

@@ -3,6 +3,7 @@
 //! So a burst of a thousand writes costs a few commits. A write that fails undoes only itself; a commit that fails fails
 //! them all. It knows nothing about what is written.
 
+use std::error::Error as StdError;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -23,6 +24,9 @@ pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Why a whole transaction failed, for everybody in it.
+type Failure = Arc<dyn StdError + Send + Sync>;
 
 /// The writer's thread is gone, which is a bug.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +74,7 @@ trait Job: Send {
     /// Does it and keeps the result; tells whether its changes are to be kept.
     fn run(&mut self, connection: &Connection) -> bool;
     /// Tells the caller the result, or why the transaction failed.
-    fn answer(self: Box<Self>, failure: Option<Arc<Error>>);
+    fn answer(self: Box<Self>, failure: Option<Failure>);
 }
 
 struct Task<T, W> {
@@ -89,7 +93,7 @@ where
         matches!(self.result, Some(Ok(_)))
     }
 
-    fn answer(self: Box<Self>, failure: Option<Arc<Error>>) {
+    fn answer(self: Box<Self>, failure: Option<Failure>) {
         let result = match (failure, self.result) {
             (Some(failure), _) => Err(Error::Unavailable(Box::new(failure))),
             (None, result) => result.expect("a transaction that succeeded has run all its jobs"),
@@ -109,7 +113,7 @@ impl Driver {
     fn run(&mut self, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
         let mut batch = Vec::new();
         while waiting.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
-            let failure = self.commit(&mut batch).err().map(Arc::new);
+            let failure = self.commit(&mut batch).err().map(shared);
             for job in batch.drain(..) {
                 job.answer(failure.clone());
             }
@@ -138,5 +142,12 @@ impl Driver {
             None => self.database.connect()?,
         };
         Ok(&mut self.connected.insert(connected).connection)
+    }
+}
+
+fn shared(error: Error) -> Failure {
+    match error {
+        Error::Unavailable(source) => source.into(),
+        other => Arc::new(other),
     }
 }
