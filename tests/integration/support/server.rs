@@ -1,6 +1,8 @@
 //! The real server: the binary, on port 0, with a state directory of its own.
 
-use std::io::{BufRead, BufReader};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -24,16 +26,20 @@ pub(crate) struct Server {
     pub(crate) state: State,
 }
 
-/// A state directory that outlives a server.
-pub(crate) struct State(TempDir);
+/// A state directory that outlives a server, and beside it the server's log.
+pub(crate) struct State {
+    directory: TempDir,
+    log: TempDir,
+}
 
 impl State {
     pub(crate) fn new() -> State {
-        State(tempfile::Builder::new().prefix("ccx").tempdir().expect("a temporary directory"))
+        let directory = || tempfile::Builder::new().prefix("ccx").tempdir().expect("a temporary directory");
+        State { directory: directory(), log: directory() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 }
 
@@ -73,6 +79,7 @@ impl Setup {
         let state = self.state.unwrap_or_else(State::new);
         let settings = state.path().join("test.toml");
         std::fs::write(&settings, self.settings).expect("the settings are written");
+        let log = File::options().create(true).append(true).open(state.log.path().join("log")).expect("a log file");
         #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
         let mut process = Command::new(BINARY)
             .arg("serve")
@@ -85,6 +92,7 @@ impl Setup {
             .current_dir(state.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the server starts");
         let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
@@ -150,6 +158,40 @@ impl Server {
         self.signal(Signal::SIGTERM);
         let status = self.exited().await;
         (std::mem::replace(&mut self.state, State::new()), status)
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.state.log.path().join("log")).expect("it logs")
+    }
+
+    /// Makes an executable file in its state directory, where runs start.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("the directory is made");
+        std::fs::write(&path, text).expect("the program is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        path
+    }
+
+    /// Fails when any file of the state directory holds `text`.
+    pub(crate) fn assert_nowhere_on_disk(&self, text: &str) {
+        let mut directories = vec![self.state.path().to_owned()];
+        let mut looked_at = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    directories.push(entry.path());
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                let read = File::open(entry.path()).and_then(|mut file| file.read_to_end(&mut bytes));
+                looked_at += read.unwrap_or_default();
+                let is_in = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                assert!(!is_in, "{text:?} is in {}", entry.path().display());
+            }
+        }
+        assert!(looked_at > 0, "there was something to look at");
     }
 
     /// A path in its state directory.
