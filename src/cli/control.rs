@@ -54,8 +54,8 @@ pub(super) struct Cancel {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     grace: Option<Duration>,
     /// The signal to begin with, by name or number [default: the run's own]
-    #[arg(long, value_parser = signal_number, default_value_t = 0, hide_default_value = true)]
-    signal: i32,
+    #[arg(long, value_parser = signal_number)]
+    signal: Option<i32>,
     #[command(flatten)]
     target: Target,
 }
@@ -104,7 +104,7 @@ impl Resume {
 
 impl Cancel {
     pub(super) async fn act(&self) -> Result<u8, Failure> {
-        let cancel = proto::Cancel { grace_period: self.grace.map(wire), signal: self.signal };
+        let cancel = proto::Cancel { grace_period: self.grace.map(wire), signal: self.signal.unwrap_or_default() };
         self.target.give("cancelled", Action::Cancel(cancel)).await
     }
 }

@@ -37,9 +37,7 @@ pub(super) enum Failure {
     #[error("standard output was closed")]
     OutputClosed,
     /// The stream broke and could not be taken up again.
-    #[error(
-        "lost the connection to the server ({cause}); the outcome is not known, look with: cc-executor attach {id}"
-    )]
+    #[error("{cause}; the outcome is not known, look with: cc-executor attach {id}")]
     Lost { id: String, cause: String },
     /// The user did not want to wait for the end.
     #[error("left without waiting for the end of the run; look with: cc-executor attach {id}")]
@@ -84,6 +82,9 @@ pub(super) fn sentence(status: &Status) -> String {
     let mut text = match (details.error_info(), status.code()) {
         (None, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled) => {
             format!("the connection to the server broke: {}", status.message())
+        }
+        (None, Code::Unimplemented) => {
+            format!("what answers there is no cc-executor server, or an older one: {}", status.message())
         }
         (None, code) if status.message().is_empty() => code.description().to_lowercase(),
         _ => status.message().to_owned(),

@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::mpsc;
 use tokio_stream::once;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -11,8 +12,10 @@ use super::patience::Patience;
 use crate::proto::execution_service_client::ExecutionServiceClient;
 use crate::proto::{StdinChunk, StreamStdinRequest};
 
-/// The most that is read at once, and kept until the server has it.
-const CHUNK: usize = 256 << 10;
+/// The most that is read at once.
+const PIECE: usize = 64 << 10;
+/// The most that is sent at once, and kept until the server has it.
+const CHUNK: usize = 1 << 20;
 
 /// A run whose standard input is fed.
 pub(super) struct Feed {
@@ -30,21 +33,25 @@ impl Feed {
 
     /// Feeds all of it and, with `close`, the end of file. Says how many bytes the run's input has now.
     ///
-    /// Each piece is sent with its offset and kept until the server has answered, so that sending it again is harmless. The
-    /// server answers when there was room for it: that is the back-pressure.
-    pub(super) async fn run(mut self, mut input: impl AsyncRead + Unpin, close: bool) -> Result<u64, Failure> {
-        loop {
-            let mut piece = BytesMut::with_capacity(CHUNK);
-            let read = input.read_buf(&mut piece).await;
-            match read.map_err(|source| Failure::Io { what: "cannot read the input".to_owned(), source })? {
-                0 if close => {
-                    self.send(Bytes::new(), true).await?;
-                    return Ok(self.offset);
-                }
-                0 => return Ok(self.offset),
-                _ => self.send(piece.freeze(), false).await?,
+    /// Each chunk is sent with its offset and kept until the server has answered, so that sending it again is harmless. The
+    /// server answers when there was room for it: that is the back-pressure. What can be read meanwhile is the next chunk.
+    pub(super) async fn run(mut self, input: impl AsyncRead + Unpin, close: bool) -> Result<u64, Failure> {
+        let (sender, pieces) = mpsc::channel(CHUNK / PIECE);
+        let sent = async {
+            // Gone with this block: nobody then reads for nothing.
+            let mut pieces = pieces;
+            while let Some(chunk) = waiting(&mut pieces).await {
+                self.send(chunk, false).await?;
             }
+            Ok(())
+        };
+        let (read, sent): (_, Result<(), Failure>) = tokio::join!(read_all(input, sender), sent);
+        sent?;
+        read?;
+        if close {
+            self.send(Bytes::new(), true).await?;
         }
+        Ok(self.offset)
     }
 
     /// Sends one piece until the server has all of it.
@@ -76,6 +83,31 @@ impl Feed {
             }
         }
     }
+}
+
+/// Reads to the end, or until nobody wants it any more.
+async fn read_all(mut input: impl AsyncRead + Unpin, to: mpsc::Sender<BytesMut>) -> Result<(), Failure> {
+    loop {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let read = tokio::select! {
+            read = input.read_buf(&mut piece) => read,
+            () = to.closed() => return Ok(()),
+        };
+        let read = read.map_err(|source| Failure::Io { what: "cannot read the input".to_owned(), source })?;
+        if read == 0 || to.send(piece).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+/// All that was read since the last time; waits for something. `None` at the end.
+async fn waiting(pieces: &mut mpsc::Receiver<BytesMut>) -> Option<Bytes> {
+    let mut chunk = pieces.recv().await?;
+    while chunk.len() + PIECE <= CHUNK {
+        let Ok(piece) = pieces.try_recv() else { break };
+        chunk.extend_from_slice(&piece);
+    }
+    Some(chunk.freeze())
 }
 
 #[cfg(test)]
@@ -115,6 +147,16 @@ mod tests {
         let (end, asked) = fed(vec![Answer::Refused(Status::failed_precondition("stdin is closed"))], true).await;
         assert_eq!(end.unwrap_err().to_string(), "stdin is closed");
         assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_more_is_read_when_nobody_wants_it() {
+        let mock = Mock::answering([Answer::Refused(Status::failed_precondition("stdin is closed"))]).await;
+        // The other side stays open and silent: a read of it never ends.
+        let (input, mut other) = tokio::io::duplex(64);
+        tokio::io::AsyncWriteExt::write_all(&mut other, b"hello").await.unwrap();
+        let end = Feed::new(mock.client.clone(), "a".to_owned(), 0).run(input, true).await;
+        assert_eq!(end.unwrap_err().to_string(), "stdin is closed");
     }
 
     #[tokio::test]

@@ -199,6 +199,11 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether a stream is open, or there is nothing more to come.
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.link, Link::Open { .. } | Link::Ended)
+    }
+
     fn id(&self) -> &str {
         match &self.start {
             Start::Execute(request) => &request.execution_id,

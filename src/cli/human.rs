@@ -33,8 +33,12 @@ pub(super) fn from_wire(duration: Option<prost_types::Duration>) -> Option<Durat
 /// A moment as the time since then; a dash where there is none.
 pub(super) fn ago(time: Option<prost_types::Timestamp>, now: Timestamp) -> String {
     let Some(then) = moment(time) else { return "-".to_owned() };
-    let past = Duration::try_from(now.duration_since(then)).unwrap_or_default();
-    format!("{} ago", self::time(past))
+    let past = Duration::try_from(now.duration_since(then)).unwrap_or_default().as_secs();
+    match past {
+        0 => "now".to_owned(),
+        1..60 => format!("{past}s ago"),
+        _ => format!("{} ago", self::time(Duration::from_secs(past))),
+    }
 }
 
 /// A moment in full; a dash where there is none.

@@ -266,8 +266,7 @@ impl RunOptions {
         let stdin = |mode: Mode, inline_data| Some(proto::Stdin { mode: mode.into(), inline_data });
         match &around.input {
             Input::None => None,
-            // A terminal is its own input.
-            Input::Fed if self.tty => None,
+            // For a run with a terminal this means that its input comes through the terminal.
             Input::Fed => stdin(Mode::Pipe, Bytes::new()),
             Input::Inline(data) => stdin(Mode::Inline, data.clone()),
         }

@@ -147,6 +147,9 @@ impl Run {
             () = interrupts.third() => Err(Failure::Abandoned { id: id.clone() }),
         };
         drop(raw);
+        if matches!(ended, Err(Failure::OutputClosed)) && !connection.is_own() {
+            view.remark(&format!("nobody reads the output; if the run should not go on: cc-executor cancel {id}"));
+        }
         let outcome = ended?.unwrap_or_default();
         view.conclude(&outcome);
         Ok(exit::code(&outcome, interrupts.first()))

@@ -88,9 +88,10 @@ impl View {
     }
 
     /// Draws the status line anew.
-    pub(super) fn tick(&mut self) {
+    pub(super) fn tick(&mut self, is_connected: bool) {
         let progress = &self.progress;
-        self.line.show(|| progress.text(Instant::now()));
+        let lost = if is_connected { "" } else { " · no connection, trying again" };
+        self.line.show(|| progress.text(Instant::now()) + lost);
     }
 
     /// The last line: always what went wrong, and on a terminal also that all went well.

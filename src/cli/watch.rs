@@ -34,7 +34,7 @@ pub(super) async fn to_end(
                     return Ok(Some(completed.outcome.unwrap_or_default()));
                 }
             }
-            _ = frames.tick() => view.tick(),
+            _ = frames.tick() => view.tick(follower.is_connected()),
         }
     }
 }

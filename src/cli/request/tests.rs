@@ -114,7 +114,7 @@ fn terminal_takes_the_size_of_this_one() {
     let terminal = |line: &[&str], around: &Surroundings| {
         let request = options(line).request(String::new(), around).unwrap();
         let options = request.options.unwrap();
-        assert_eq!(options.stdin, None);
+        assert_eq!(options.stdin.is_some(), around.input == Input::Fed);
         options.terminal.map(|terminal| (terminal.rows, terminal.columns, terminal.term))
     };
     let fed = Surroundings { input: Input::Fed, ..around() };
