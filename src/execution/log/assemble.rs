@@ -35,7 +35,8 @@ pub(super) enum Piece {
 pub(super) struct Missing {
     /// The event at or before which they are missing.
     pub(super) seq: u64,
-    pub(super) time: Timestamp,
+    /// When; `None` is when what follows happened.
+    pub(super) time: Option<Timestamp>,
     /// The first and the last event; `None` where only bytes are known to be missing.
     pub(super) events: Option<(u64, u64)>,
     /// In each channel.
@@ -64,6 +65,8 @@ pub(super) struct Assembler {
     is_seeking: bool,
     /// Where the pieces have come to.
     offsets: [u64; 3],
+    /// When the last piece happened.
+    time: Timestamp,
     joined: Option<Joined>,
     gap: Option<Missing>,
     ready: VecDeque<Item>,
@@ -110,10 +113,11 @@ impl Missing {
         }
     }
 
-    fn into_item(self) -> Item {
+    fn into_item(self, time: Timestamp) -> Item {
         let ranges = Channel::ALL.into_iter().zip(self.ranges).filter(|(_, range)| !range.is_empty()).collect();
         let gap = Gap { events: self.events, ranges, reason: self.reason };
-        Item::Gap(Event { seq: self.seq, time: self.time, kind: EventKind::Note(Note::Gap(gap)) })
+        let time = self.time.unwrap_or(time);
+        Item::Gap(Event { seq: self.seq, time, kind: EventKind::Note(Note::Gap(gap)) })
     }
 }
 
@@ -152,6 +156,7 @@ impl Assembler {
             is_seeking: floor.is_above(offsets),
             floor,
             offsets,
+            time: Timestamp::UNIX_EPOCH,
             joined: None,
             gap: None,
             ready: VecDeque::new(),
@@ -185,8 +190,12 @@ impl Assembler {
     /// Takes a piece, the one behind the last.
     pub(super) fn push(&mut self, piece: Piece) {
         match piece {
-            Piece::Output { events, time, channel, offset, data } => self.output(events, time, channel, offset, data),
+            Piece::Output { events, time, channel, offset, data } => {
+                self.time = time;
+                self.output(events, channel, offset, data);
+            }
             Piece::Note { seq, time, note } if !self.is_seeking => {
+                self.time = time;
                 self.settle();
                 self.ready.push_back(Item::Event(Event { seq, time, kind: EventKind::Note(note) }));
             }
@@ -195,7 +204,7 @@ impl Assembler {
         }
     }
 
-    fn output(&mut self, events: (u64, u64), time: Timestamp, channel: Channel, offset: u64, mut data: Bytes) {
+    fn output(&mut self, events: (u64, u64), channel: Channel, offset: u64, mut data: Bytes) {
         let end = offset + data.len() as u64;
         let start = self.floor(channel, offset..end);
         self.offsets[channel.index()] = end;
@@ -217,14 +226,17 @@ impl Assembler {
         }
         self.flush();
         let length = data.len();
-        self.joined = Some(Joined { events, time, channel, offset: start, length, parts: vec![data] });
+        self.joined = Some(Joined { events, time: self.time, channel, offset: start, length, parts: vec![data] });
     }
 
     fn missing(&mut self, mut missing: Missing) {
+        self.time = missing.time.unwrap_or(self.time);
         let is_below = missing.is_without_bytes();
         for channel in Channel::ALL {
-            let range = missing.ranges[channel.index()].clone();
+            let mut range = missing.ranges[channel.index()].clone();
             if !range.is_empty() {
+                // Of a run of lost events the first may have been read before they were lost.
+                range.start = self.offsets[channel.index()].clamp(range.start, range.end);
                 let start = self.floor(channel, range.clone());
                 self.is_seeking &= start == range.end;
                 self.offsets[channel.index()] = range.end;
@@ -279,7 +291,7 @@ impl Assembler {
     }
 
     fn emit_gap(&mut self) {
-        self.ready.extend(self.gap.take().map(Missing::into_item));
+        self.ready.extend(self.gap.take().map(|gap| gap.into_item(self.time)));
     }
 
     /// Takes an item that follows everything so far.

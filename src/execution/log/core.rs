@@ -111,8 +111,8 @@ impl Core {
     /// Adds what is new to the digests.
     fn digest(&self) {
         let taken = self.state().take_undigested();
-        if let Some((mut digests, output)) = taken {
-            digests.update(&output);
+        if let Some(undigested) = taken {
+            let digests = undigested.digest();
             self.state().digests = digests;
             self.progress.notify_waiters();
         }

@@ -11,8 +11,8 @@ use crate::execution::event::Channel;
 #[derive(Debug)]
 pub(super) struct Digests {
     hashers: Hashers,
-    /// The newest event whose output is in them.
-    pub(super) through: u64,
+    /// The newest event whose output is in them, or need not be.
+    through: u64,
 }
 
 #[derive(Debug)]
@@ -30,9 +30,9 @@ impl Digests {
         Digests { hashers: Hashers::Here(Box::default()), through: 0 }
     }
 
-    /// Of a log whose events up to `through` nobody digested.
-    pub(super) fn never(through: u64) -> Digests {
-        Digests { hashers: Hashers::Never, through }
+    /// Of a log whose beginning nobody digested.
+    pub(super) fn never() -> Digests {
+        Digests { hashers: Hashers::Never, through: u64::MAX }
     }
 
     /// Takes them away to add to them, unless somebody else has.
@@ -45,8 +45,9 @@ impl Digests {
         Some(Digests { hashers, through: self.through })
     }
 
-    /// Adds output.
-    pub(super) fn update(&mut self, output: &[(Channel, Bytes)]) {
+    /// Adds output, up to that of event `through`.
+    pub(super) fn update(&mut self, output: &[(Channel, Bytes)], through: u64) {
+        self.through = self.through.max(through);
         let Hashers::Here(hashers) = &mut self.hashers else { return };
         for (channel, data) in output {
             hashers[channel.index()].get_or_insert_default().update(data);

@@ -260,10 +260,10 @@ mod tests {
         }
 
         #[test]
-        fn a_flipped_bit_is_noticed(frame in any_frame(), at in any::<prop::sample::Index>(), bit in 0..8) {
+        fn a_flipped_bit_is_noticed(frame in any_frame(), at in any::<prop::sample::Index>(), bit in 0..8u8) {
             let mut bytes = encoded(&frame);
             let at = at.index(bytes.len());
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(decode(&bytes).is_err());
         }
 

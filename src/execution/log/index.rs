@@ -51,6 +51,11 @@ impl Place {
         self.offsets.iter().fold(0, |sum, offset| sum.saturating_add(*offset))
     }
 
+    /// Events of output before it.
+    pub(super) fn outputs(&self) -> u64 {
+        (self.seq - 1).saturating_sub(self.notes)
+    }
+
     /// Goes behind output that ends at `end`.
     pub(super) fn pass_output(&mut self, channel: Channel, end: u64) {
         self.seq = self.seq.saturating_add(1);

@@ -66,7 +66,13 @@ impl Stored {
     fn missing(&self, reason: GapReason) -> Piece {
         let mut ranges = [const { 0..0 }; 3];
         ranges[self.channel.index()] = self.range();
-        Piece::Missing(Missing { seq: self.seq, time: self.time, events: Some((self.seq, self.seq)), ranges, reason })
+        Piece::Missing(Missing {
+            seq: self.seq,
+            time: Some(self.time),
+            events: Some((self.seq, self.seq)),
+            ranges,
+            reason,
+        })
     }
 }
 
@@ -179,7 +185,7 @@ impl Reading<'_> {
 fn walk(frames: &[u8], from: Place, to: Place) -> Vec<Found> {
     let mut found = Vec::new();
     let mut place = from;
-    let mut time = Timestamp::UNIX_EPOCH;
+    let mut time = None;
     for (_, frame) in Frames::behind(from.seq - 1, frames) {
         let first = match &frame.body {
             Body::Remark(remark) => match **remark {
@@ -192,18 +198,18 @@ fn walk(frames: &[u8], from: Place, to: Place) -> Vec<Found> {
         if let Body::Output { channel, offset, .. } = frame.body {
             before.offsets[channel.index()] = offset;
         }
-        time = frame.time;
+        time = Some(frame.time);
         found.extend(damage(&place, &before, time));
         place = before;
         match frame.body {
             Body::Output { channel, offset, length, crc } => {
-                let stored = Stored { seq: frame.seq, time, channel, offset, length, crc };
+                let stored = Stored { seq: frame.seq, time: frame.time, channel, offset, length, crc };
                 place.pass_output(channel, stored.range().end);
                 found.push(Found::Output(stored));
             }
             Body::Note(note) => {
                 place.pass_note();
-                found.push(Found::Note { seq: frame.seq, time, note });
+                found.push(Found::Note { seq: frame.seq, time: frame.time, note });
             }
             Body::Remark(remark) => {
                 if let Remark::Lost { first, ranges } = *remark {
@@ -219,7 +225,7 @@ fn walk(frames: &[u8], from: Place, to: Place) -> Vec<Found> {
 }
 
 /// What is missing between two places that should be one.
-fn damage(from: &Place, to: &Place, time: Timestamp) -> Option<Found> {
+fn damage(from: &Place, to: &Place, time: Option<Timestamp>) -> Option<Found> {
     let mut ranges = [const { 0..0 }; 3];
     for (range, (start, end)) in ranges.iter_mut().zip(from.offsets.into_iter().zip(to.offsets)) {
         *range = start..end.max(start);

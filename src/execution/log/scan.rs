@@ -102,7 +102,9 @@ impl Scan {
                     start = Some(log);
                 }
                 Remark::Sealed { end, summaries } => {
-                    place = if end.seq > place.seq { Place { notes: place.notes + 1, ..end } } else { place };
+                    if end.seq >= place.seq {
+                        place = Place { notes: place.notes + u64::from(end.seq > place.seq), ..end };
+                    }
                     self.sealed = Some(summaries);
                 }
             },
@@ -115,7 +117,7 @@ impl Scan {
     pub(super) fn into_state(self, config: LogConfig) -> State {
         let end = self.index.end().place;
         let trimmed = if self.trimmed.seq > end.seq { end } else { self.trimmed };
-        let mut state = State::new(config, self.index, Digests::never(end.seq - 1), trimmed);
+        let mut state = State::new(config, self.index, Digests::never(), trimmed);
         for (channel, lost) in Channel::ALL.into_iter().zip(self.lost) {
             let exists = self.has_file[channel.index()] || end.offsets[channel.index()] > 0;
             let channel = state.channel(channel);
@@ -129,7 +131,7 @@ impl Scan {
     /// # Errors
     /// When the disk cannot be read or written.
     pub(super) fn into_continued(self, files: &Files, config: LogConfig) -> io::Result<(State, Scribe)> {
-        let mut scribe = Scribe::resume(self.position, files.exists(Part::Log)?, self.trimmed, self.has_file);
+        let mut scribe = Scribe::resume(self.index.start(), self.position, files.exists(Part::Log)?, self.has_file);
         let mut state = self.into_state(config);
         for channel in Channel::ALL {
             let part = Part::Channel(channel);

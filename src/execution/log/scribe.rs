@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, IoSlice};
 use std::mem;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::files::{Files, Part, punch_hole, truncate};
 use super::frame::{Body, Frame, HEADER, Remark};
 use super::index::{Checkpoint, Place};
 use super::state::Work;
-use super::tail::{Content, Data, Entry};
+use super::tail::{Content, Entry};
 use crate::execution::event::Channel;
 use crate::execution::outcome::ChannelSummary;
 
@@ -25,6 +26,8 @@ pub(super) struct Scribe {
     /// Bytes of a failed write may lie behind the last frame.
     is_torn: bool,
     trimmed: Place,
+    /// Where the log file begins.
+    start: Checkpoint,
     /// Up to where each channel's file has been given back.
     punched: [u64; 3],
 }
@@ -74,15 +77,15 @@ impl Scribe {
             position: 0,
             is_torn: false,
             trimmed: Place::START,
+            start: Checkpoint::START,
             punched: [0; 3],
         }
     }
 
-    /// Of a log that ends at `position`; behind it lies nothing of worth.
-    pub(super) fn resume(position: u64, has_log: bool, trimmed: Place, has_file: [bool; 3]) -> Scribe {
+    /// Of a log that begins at `start` and ends at `position`; behind it lies nothing of worth.
+    pub(super) fn resume(start: Checkpoint, position: u64, has_log: bool, has_file: [bool; 3]) -> Scribe {
         let output = |exists| if exists { Output::Closed } else { Output::Absent };
-        let punched = trimmed.offsets;
-        Scribe { log: output(has_log), channels: has_file.map(output), position, is_torn: true, trimmed, punched }
+        Scribe { log: output(has_log), channels: has_file.map(output), position, is_torn: true, start, ..Scribe::new() }
     }
 
     /// Writes a portion. Returns the places behind its events; after an error none of it counts as written.
@@ -105,8 +108,8 @@ impl Scribe {
         let output = if work.trimmed.seq > place.seq { place } else { work.trimmed };
         let is_trimmed = output.seq > self.trimmed.seq;
         if is_trimmed || work.forgotten.is_some() {
-            let log = work.forgotten.unwrap_or(Checkpoint::START);
-            remark(place, Remark::Trimmed { output, log }).encode(&mut frames);
+            self.start = work.forgotten.unwrap_or(self.start);
+            remark(place, Remark::Trimmed { output, log: self.start }).encode(&mut frames);
             if let Some(last) = places.last_mut() {
                 last.position = self.position + frames.len() as u64;
             }
@@ -144,15 +147,18 @@ impl Scribe {
     }
 
     fn write_channel(&mut self, files: &Files, channel: Channel, entries: &[Entry]) -> io::Result<()> {
-        let pieces = entries.iter().filter_map(|entry| match &entry.content {
-            Content::Output { channel: of, offset, data: Data::Whole(data) } if *of == channel => Some((*offset, data)),
-            _ => None,
-        });
+        let pieces: Vec<(u64, Bytes)> = entries
+            .iter()
+            .filter_map(|entry| match &entry.content {
+                Content::Output { channel: of, offset, data } if *of == channel => Some((*offset, data.bytes())),
+                _ => None,
+            })
+            .collect();
         // A portion holds no lost output before other output, so the pieces lie one behind the other.
-        let Some((start, _)) = pieces.clone().next() else { return Ok(()) };
-        let mut slices: Vec<IoSlice<'_>> = pieces.map(|(_, data)| IoSlice::new(data)).collect();
+        let Some((start, _)) = pieces.first() else { return Ok(()) };
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|(_, data)| IoSlice::new(data)).collect();
         let file = self.channels[channel.index()].open(files, Part::Channel(channel))?;
-        files.write_at(file, &mut slices, start)
+        files.write_at(file, &mut slices, *start)
     }
 
     /// What has to come before the next frame.

@@ -90,6 +90,22 @@ pub(super) struct Work {
     pub(super) forgotten: Option<Checkpoint>,
 }
 
+/// Output on its way into the digests.
+#[derive(Debug)]
+pub(super) struct Undigested {
+    digests: Digests,
+    output: Vec<(Channel, Bytes)>,
+    through: u64,
+}
+
+impl Undigested {
+    /// Takes a while.
+    pub(super) fn digest(mut self) -> Digests {
+        self.digests.update(&self.output, self.through);
+        self.digests
+    }
+}
+
 impl State {
     /// A log that continues behind `index`.
     pub(super) fn new(config: LogConfig, index: Index, digests: Digests, trimmed: Place) -> State {
@@ -174,6 +190,14 @@ impl State {
 
     /// The log ended like this, before now.
     pub(super) fn ended(&mut self, ending: Ending) {
+        if let Ending::Sealed(summaries) = &ending {
+            for summary in summaries {
+                let stored = self.tail.end().offsets[summary.channel.index()];
+                let dropped = summary.bytes_total.saturating_sub(stored);
+                let channel = self.channel(summary.channel);
+                (channel.exists, channel.dropped, channel.announced) = (true, dropped, dropped);
+            }
+        }
         self.ending = Some(ending);
         self.is_finished = true;
     }
@@ -186,19 +210,18 @@ impl State {
 
     /// Whether all output has been digested.
     pub(super) fn is_digested(&self) -> bool {
-        self.digests.digested() == Some(self.tail.end().seq - 1) && self.discarded.is_empty()
+        self.digests.digested().is_some_and(|digested| digested >= self.tail.end().seq - 1) && self.discarded.is_empty()
     }
 
     /// Digests what has not been, if it is at most `most` bytes. Returns whether everything is digested.
     pub(super) fn digest_at_once(&mut self, most: usize) -> bool {
         let Some(digested) = self.digests.digested() else { return false };
-        let stored: usize = self.tail.from(digested + 1).map(Entry::output_bytes).sum();
+        let stored: usize = self.tail.from(digested.saturating_add(1)).map(Entry::output_bytes).sum();
         let discarded: usize = self.discarded.iter().map(|(_, data)| data.len()).sum();
         if stored + discarded <= most
-            && let Some((mut digests, output)) = self.take_undigested()
+            && let Some(undigested) = self.take_undigested()
         {
-            digests.update(&output);
-            self.digests = digests;
+            self.digests = undigested.digest();
         }
         self.is_digested()
     }
@@ -213,7 +236,7 @@ impl State {
 
     fn left(&self) -> u64 {
         let end = self.tail.end();
-        let is_full = self.is_discarding() || (end.seq - end.notes) * OUTPUT_FRAME_BYTES > self.log_bytes();
+        let is_full = self.is_discarding() || !self.fits(&Place::START, u64::MAX, self.log_bytes());
         if is_full { 0 } else { self.config.output_bytes.saturating_sub(end.output_bytes()) }
     }
 
@@ -233,21 +256,30 @@ impl State {
 
     /// Forgets the oldest output when there is too much.
     fn trim(&mut self) -> Appended {
-        let total = self.tail.end().output_bytes();
-        let is_room = total.saturating_sub(self.trimmed.output_bytes()) <= self.config.output_bytes;
-        if self.config.policy != OutputPolicy::DropOldest || is_room {
+        let (log_bytes, output_bytes) = (self.log_bytes(), self.config.output_bytes);
+        let fits = self.fits(&self.trimmed, output_bytes, log_bytes);
+        if self.config.policy != OutputPolicy::DropOldest || fits {
             return Appended::Stored;
         }
-        let goal = total - self.config.output_bytes.saturating_sub(self.config.step());
+        // More than needed, so that it is rare.
+        let goal = (output_bytes.saturating_sub(self.config.step()), log_bytes / 16 * 15);
+        let is_enough = |place: &Place| self.fits(place, goal.0, goal.1);
         let first = self.trimmed == Place::START;
-        self.tail.freeze(); // or bytes could join an event that is dropped
         self.trimmed = self
             .index
-            .first_behind(|checkpoint| checkpoint.place.output_bytes() < goal)
+            .first_behind(|checkpoint| !is_enough(&checkpoint.place))
             .map(|checkpoint| checkpoint.place)
-            .or_else(|| self.tail.find(|place| place.output_bytes() >= goal))
+            .or_else(|| self.tail.find(is_enough))
             .unwrap_or_else(|| self.tail.end());
+        self.tail.freeze(); // or bytes could join an event that is dropped
         Appended::Dropping { first }
+    }
+
+    /// Whether what lies behind `place` takes no more than this.
+    fn fits(&self, place: &Place, output_bytes: u64, log_bytes: u64) -> bool {
+        let end = self.tail.end();
+        end.output_bytes().saturating_sub(place.output_bytes()) <= output_bytes
+            && end.outputs().saturating_sub(place.outputs()).saturating_mul(OUTPUT_FRAME_BYTES) <= log_bytes
     }
 
     /// Takes the digest of output and nothing else.
@@ -295,18 +327,22 @@ impl State {
         self.pending >= URGENT_BYTES
     }
 
-    /// The next portion for the disk, if there is one. Nothing joins its events any more.
+    /// The next portion for the disk, if there is one: of events that have been digested, or memory could let go of them before.
     ///
     /// Output behind lost output is left for the next portion: its bytes may come to the disk only after the log says what
     /// is missing before them, or a crash in between would show the hole in the file as output.
     pub(super) fn work(&mut self) -> Option<Work> {
+        let digested = self.digests.digested()?;
         self.tail.freeze();
         let start = self.index.end().place;
         let mut entries: Vec<Entry> = Vec::new();
         let mut bytes = 0;
         let mut is_behind_lost = false;
         for entry in self.tail.from(start.seq) {
-            if bytes >= PORTION_BYTES || (is_behind_lost && matches!(entry.content, Content::Output { .. })) {
+            if bytes >= PORTION_BYTES
+                || entry.seq > digested
+                || (is_behind_lost && matches!(entry.content, Content::Output { .. }))
+            {
                 break;
             }
             is_behind_lost |= matches!(entry.content, Content::Lost { .. });
@@ -331,20 +367,20 @@ impl State {
     }
 
     /// Output that has not been digested, without what others are digesting, and the digests to add it to.
-    pub(super) fn take_undigested(&mut self) -> Option<(Digests, Vec<(Channel, Bytes)>)> {
-        let mut digests = self.digests.take()?;
+    pub(super) fn take_undigested(&mut self) -> Option<Undigested> {
+        let digested = self.digests.digested()?;
+        let digests = self.digests.take()?;
         self.tail.freeze();
         let mut output = Vec::new();
-        for entry in self.tail.from(digests.through + 1) {
+        for entry in self.tail.from(digested.saturating_add(1)) {
             if let Content::Output { channel, data, .. } = &entry.content {
                 output.push((*channel, data.bytes()));
             }
         }
-        digests.through = self.tail.end().seq - 1;
         let discarded = std::mem::take(&mut self.discarded);
         self.pending -= discarded.iter().map(|(_, data)| data.len()).sum::<usize>();
         output.extend(discarded);
-        Some((digests, output))
+        Some(Undigested { digests, output, through: self.tail.end().seq - 1 })
     }
 
     /// The disk has taken work; these are the places behind each of its events, with the first one it now begins with.

@@ -87,7 +87,7 @@ fn dropped(from: Place, to: Place) -> Step {
     }
     let missing = Missing {
         seq: to.seq - 1,
-        time: jiff::Timestamp::UNIX_EPOCH,
+        time: None,
         events: Some((from.seq, to.seq - 1)),
         ranges,
         reason: GapReason::OutputLimit,
@@ -101,7 +101,7 @@ fn piece(entry: &Entry, next: u64, trimmed: u64) -> Piece {
         Content::Note(note) => Piece::Note { seq, time, note: (**note).clone() },
         Content::Lost { first, ranges } => Piece::Missing(Missing {
             seq,
-            time,
+            time: Some(time),
             events: Some(((*first).max(next), seq)),
             ranges: ranges.clone(),
             reason: GapReason::SpoolFailed,
@@ -109,7 +109,13 @@ fn piece(entry: &Entry, next: u64, trimmed: u64) -> Piece {
         Content::Output { channel, offset, data } if seq < trimmed => {
             let mut ranges = [const { 0..0 }; 3];
             ranges[channel.index()] = *offset..offset + data.len() as u64;
-            Piece::Missing(Missing { seq, time, events: Some((seq, seq)), ranges, reason: GapReason::OutputLimit })
+            Piece::Missing(Missing {
+                seq,
+                time: Some(time),
+                events: Some((seq, seq)),
+                ranges,
+                reason: GapReason::OutputLimit,
+            })
         }
         Content::Output { channel, offset, data } => {
             Piece::Output { events: (seq, seq), time, channel: *channel, offset: *offset, data: data.bytes() }

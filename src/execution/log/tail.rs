@@ -144,6 +144,12 @@ impl Tail {
         self.end
     }
 
+    /// The memory it holds, bytes, counted by allocation.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.allocated
+    }
+
     /// Appends output: to the newest event while nobody has seen it, it is of the same channel and stays within `most` bytes.
     pub(super) fn push_output(&mut self, channel: Channel, data: Bytes, time: Timestamp, most: usize) {
         let offset = self.end.offsets[channel.index()];
@@ -170,6 +176,7 @@ impl Tail {
     }
 
     fn push(&mut self, time: Timestamp, content: Content) {
+        self.freeze(); // only the newest event may grow
         let entry = Entry { seq: self.end.seq, time, allocated: content.allocated(), content };
         self.allocated += entry.allocated;
         entry.pass(&mut self.end);
