@@ -3,5 +3,10 @@
 mod support;
 
 mod agent;
+mod attach;
+mod capture;
 mod create;
 mod execute;
+mod stdin;
+mod terminal;
+mod watchers;

@@ -67,7 +67,7 @@ impl ExecutionService for Service {
         let id = convert::optional_execution_id(request.execution_id)?;
         let (command, digest) = convert::command(request.command.map(Into::into), request.options)?;
         let (snapshot, existed) = if request.validate_only {
-            (self.0.supervisor.validate(id, command).await?, false)
+            self.0.supervisor.validate(id, command, digest).await?
         } else {
             let Started { run, existed } = self.0.supervisor.start(id, command, digest).await?;
             (self.0.supervisor.snapshot(&run), existed)

@@ -178,16 +178,22 @@ impl Attended {
 
     /// Takes what is in a stream now, up to a fair share. `None` when there was nothing.
     pub(super) fn read(&mut self, stream: usize, log: &mut Writer) -> Option<Appended> {
-        self.read_up_to(stream, READS_IN_A_ROW, log)
+        self.read_up_to(stream, READS_IN_A_ROW, os::Reader::try_read, log)
     }
 
-    fn read_up_to(&mut self, index: usize, reads: usize, log: &mut Writer) -> Option<Appended> {
+    fn read_up_to(
+        &mut self,
+        index: usize,
+        reads: usize,
+        read: fn(&os::Reader, &mut BytesMut) -> io::Result<usize>,
+        log: &mut Writer,
+    ) -> Option<Appended> {
         let mut worst = None;
         let mut buffer = BytesMut::new();
         for _ in 0..reads {
             let Some(stream) = self.streams.get(index) else { break };
             buffer.reserve(READ);
-            match stream.reader.try_read(&mut buffer) {
+            match read(&stream.reader, &mut buffer) {
                 Ok(0) => {
                     self.streams.remove(index);
                     break;
@@ -235,7 +241,7 @@ impl Attended {
     pub(super) fn read_pipes(&mut self, log: &mut Writer) -> Option<Appended> {
         (0..self.streams.len())
             .rev()
-            .filter_map(|index| self.read_up_to(index, READS_AT_THE_END, log))
+            .filter_map(|index| self.read_up_to(index, READS_AT_THE_END, os::Reader::read_now, log))
             .reduce(|former, latter| worse(Some(former), latter))
     }
 

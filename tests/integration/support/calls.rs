@@ -116,6 +116,19 @@ impl Client {
         let answer = self.history.clone().get_record(request).await?.into_inner();
         Ok(answer.record.expect("a record"))
     }
+
+    /// All bytes that ReadOutput gives, one piece behind the other.
+    pub(crate) async fn output(&self, request: proto::ReadOutputRequest) -> Result<Vec<u8>, Status> {
+        let mut next = request.offset;
+        let mut pieces = self.history.clone().read_output(request).await?.into_inner();
+        let mut bytes = Vec::new();
+        while let Some(piece) = pieces.message().await? {
+            assert!(piece.offset == next && (1..=64 << 10).contains(&piece.data.len()));
+            next += piece.data.len() as u64;
+            bytes.extend_from_slice(&piece.data);
+        }
+        Ok(bytes)
+    }
 }
 
 /// Bytes for standard input.

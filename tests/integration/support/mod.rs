@@ -7,7 +7,6 @@ pub(crate) mod refusal;
 pub(crate) mod run;
 pub(crate) mod server;
 
-pub(crate) use calls::Client;
 pub(crate) use oracle::Cookie;
 pub(crate) use refusal::{Refusal, refusal};
 pub(crate) use run::{Events, shell};

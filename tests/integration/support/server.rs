@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -192,6 +192,20 @@ impl Server {
             }
         }
         assert!(looked_at > 0, "there was something to look at");
+    }
+
+    /// The bytes of disk that a directory in its state directory takes.
+    pub(crate) fn disk_usage(&self, name: &str) -> u64 {
+        let mut directories = vec![self.path(name)];
+        let mut bytes = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                let metadata = entry.metadata().expect("it is there");
+                bytes += metadata.blocks() * 512;
+                directories.extend(metadata.is_dir().then(|| entry.path()));
+            }
+        }
+        bytes
     }
 
     /// A path in its state directory.
