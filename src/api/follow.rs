@@ -155,6 +155,7 @@ pub(super) fn follow(
 fn within(from: From, run: &Run, log: &Log) -> From {
     let last = log.last().seq;
     match (from, run) {
+        (From::Now, Run::Ended(_)) => From::Cursor(Cursor::at(last.saturating_sub(1))),
         (From::Cursor(cursor), Run::Ended(_)) if cursor.seq >= last => From::Cursor(Cursor::at(last.saturating_sub(1))),
         _ => from,
     }

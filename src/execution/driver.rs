@@ -86,8 +86,7 @@ pub fn pair(
 ) -> (Execution, Driver) {
     let now = Instant::now();
     let clocks = Clocks::new(command.options.timeouts, now);
-    let open = command.options.stdin == Stdin::Pipe || command.options.terminal.is_some();
-    let input = if open { Input::open(stdin_window) } else { Input::none() };
+    let input = if command.options.stdin == Stdin::Pipe { Input::open(stdin_window) } else { Input::none() };
     let status = Status {
         state: State::Queued,
         started: None,
@@ -626,7 +625,8 @@ impl Driver {
 
     /// Hands waiting input to the process.
     fn feed(&mut self, process: &mut Attended) {
-        if process.feed(&mut self.input) {
+        // Input that came to its end stays known, so that its last write may be repeated.
+        if process.feed(&mut self.input) && !self.input.is_finished() {
             self.close_input();
         } else if !self.parked.is_empty() {
             self.unpark();

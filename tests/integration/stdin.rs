@@ -81,7 +81,8 @@ async fn inline_input_arrives_whole_up_to_what_a_request_may_hold() {
 async fn writes_at_an_offset_may_be_repeated_and_leave_no_hole() {
     let server = Server::start().await;
     let client = server.client().await;
-    let mut events = client.execute(fed(argv("cat", &[])).id("cat")).await;
+    nix::unistd::mkfifo(&server.path("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let events = client.execute(fed(shell("cat; read line < go")).id("cat")).await;
     let progress = async |chunk| {
         let answer = client.write("cat", chunk).await.unwrap();
         (answer.next_offset, answer.accepted_bytes)
@@ -102,8 +103,8 @@ async fn writes_at_an_offset_may_be_repeated_and_leave_no_hole() {
     let behind = refusal(client.write("cat", input(None, "more", false)).await);
     assert_eq!(behind.kind(), (Code::FailedPrecondition, "STDIN_NOT_OPEN"));
     assert_eq!(client.get("cat").await.stdin_offset, None);
-    while events.next().await.unwrap().is_some() {}
-    assert_eq!(client.attach(attach("cat")).await.stdout(), "hello world");
+    tokio::fs::write(server.path("go"), "go\n").await.unwrap();
+    assert_eq!(events.to_end().await.is_whole().stdout(), "hello world");
     let after = refusal(client.write("cat", input(Some(0), "hello ", false)).await);
     assert_eq!(after.kind(), (Code::FailedPrecondition, "STDIN_NOT_OPEN"));
 }

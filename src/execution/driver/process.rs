@@ -24,6 +24,9 @@ const READS_IN_A_ROW: usize = 16;
 /// Reads at the end, enough to empty the largest pipe there may be.
 const READS_AT_THE_END: usize = 64;
 
+/// What ends the input of a terminal.
+const END_OF_FILE: u8 = 4;
+
 /// What may happen next in the life of a process.
 pub(super) enum Happening {
     /// Somebody wants something.
@@ -53,6 +56,8 @@ pub(super) struct Attended {
     files: Vec<Followed>,
     stdin: Option<os::Writer>,
     is_terminal: bool,
+    /// End-of-file characters a terminal wants at the end of input: one ends an empty line, one more a line begun.
+    ends_due: u8,
     ending: Option<Ending>,
     usage: Option<os::Usage>,
     spool_failure: Option<String>,
@@ -94,6 +99,7 @@ impl Attended {
         Attended {
             stdin: child.stdin.take(),
             is_terminal: channels.contains(&Channel::Terminal),
+            ends_due: 1,
             child,
             streams,
             files,
@@ -262,7 +268,11 @@ impl Attended {
         let Some(stdin) = &self.stdin else { return false };
         while let Some(front) = input.front() {
             match stdin.try_write(front) {
-                Ok(count) => input.consume(count),
+                Ok(count) => {
+                    let ends_line = count == 0 || matches!(front[count - 1], b'\n' | b'\r' | END_OF_FILE);
+                    self.ends_due = if ends_line { 1 } else { 2 };
+                    input.consume(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_closed) => {
@@ -272,9 +282,11 @@ impl Attended {
             }
         }
         if input.is_finished() {
-            if self.is_terminal {
-                // The line discipline's end of file.
-                let _full = stdin.try_write(b"\x04");
+            while self.is_terminal && self.ends_due > 0 {
+                match stdin.try_write(&[END_OF_FILE]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Ok(_) | Err(_) => self.ends_due -= 1,
+                }
             }
             self.stdin = None;
             return true;
