@@ -6,6 +6,7 @@ mod agent;
 mod attach;
 mod capture;
 mod create;
+mod errors;
 mod execute;
 mod stdin;
 mod terminal;

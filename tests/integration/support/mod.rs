@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub(crate) mod oracle;
 pub(crate) mod protocol;
+pub(crate) mod raw;
 pub(crate) mod refusal;
 pub(crate) mod run;
 pub(crate) mod server;

@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -10,7 +11,7 @@ use cc_executor::proto::execution_service_client::ExecutionServiceClient;
 use cc_executor::proto::history_service_client::HistoryServiceClient;
 use cc_executor::proto::server_service_client::ServerServiceClient;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -18,6 +19,9 @@ use super::eventually;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
+
+/// The user without rights.
+const NOBODY: u32 = 65534;
 
 /// A running server; dropping it kills it and removes its state directory.
 pub(crate) struct Server {
@@ -49,6 +53,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     settings: String,
     state: Option<State>,
+    state_dir: Option<PathBuf>,
+    nobody: bool,
 }
 
 impl Setup {
@@ -75,16 +81,39 @@ impl Setup {
         self
     }
 
+    /// Shares the state directory of another server, which must live longer.
+    pub(crate) fn beside(mut self, other: &Server) -> Setup {
+        self.state_dir = Some(other.state.path().to_owned());
+        self
+    }
+
+    /// Runs without the rights of root, if the tests have them.
+    pub(crate) fn nobody(mut self) -> Setup {
+        self.nobody = Uid::effective().is_root();
+        self
+    }
+
     pub(crate) async fn start(self) -> Server {
         let state = self.state.unwrap_or_else(State::new);
+        let mut binary = PathBuf::from(BINARY);
+        if self.nobody {
+            // Where the binary lies only root may be able to look.
+            binary = state.path().join("cc-executor");
+            std::fs::copy(BINARY, &binary).expect("the binary is copied");
+            std::os::unix::fs::chown(state.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
+        }
         let settings = state.path().join("test.toml");
         std::fs::write(&settings, self.settings).expect("the settings are written");
         let log = File::options().create(true).append(true).open(state.log.path().join("log")).expect("a log file");
         #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
-        let mut process = Command::new(BINARY)
+        let mut command = Command::new(binary);
+        if self.nobody {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let mut process = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(state.path())
+            .arg(self.state_dir.as_deref().unwrap_or(state.path()))
             .arg("--config")
             .arg(&settings)
             .args(&self.arguments)
@@ -106,7 +135,7 @@ impl Setup {
 
 impl Server {
     pub(crate) fn setup() -> Setup {
-        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None }
+        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None, state_dir: None, nobody: false }
     }
 
     pub(crate) async fn start() -> Server {
@@ -192,6 +221,14 @@ impl Server {
             }
         }
         assert!(looked_at > 0, "there was something to look at");
+    }
+
+    /// Makes the beginning of a spool file unreadable.
+    pub(crate) fn damage(&self, name: &str) {
+        let directories = std::fs::read_dir(self.path("spool")).expect("the spool").flatten();
+        let file = directories.map(|directory| directory.path().join(name)).find(|path| path.exists());
+        let file = File::options().write(true).open(file.expect("the file is there")).expect("it is ours");
+        file.write_all_at(b"damaged!", 0).expect("it is written");
     }
 
     /// The bytes of disk that a directory in its state directory takes.
