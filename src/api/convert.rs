@@ -265,7 +265,7 @@ pub(crate) fn chunk(wire: proto::StdinChunk) -> Chunk {
 pub(crate) fn states(wire: &[i32]) -> Parsed<Vec<State>> {
     wire.iter()
         .map(|value| {
-            let index = usize::try_from(*value - 1).ok();
+            let index = value.checked_sub(1).and_then(|index| usize::try_from(index).ok());
             let state = index.and_then(|index| State::ALL.get(index)).copied();
             state.ok_or_else(|| fault("expected_states", format!("{value} is not a state")))
         })

@@ -824,7 +824,7 @@ impl Driver {
         self.ends.orders.close();
         while let Some(order) = self.ends.orders.recv().await {
             if let Order::Request { request, reply } = order {
-                respond(reply, terminal_answer(request.control.verb()));
+                respond(reply, terminal_answer(request.control.verb(), &request.expected));
             }
         }
         self.log.seal().await;

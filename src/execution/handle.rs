@@ -403,7 +403,7 @@ impl Execution {
     }
 
     async fn send(&self, request: Request) -> Result<Answer, ControlError> {
-        let verb = request.control.verb();
+        let (verb, expected) = (request.control.verb(), request.expected.clone());
         let (reply, answer) = oneshot::channel();
         if self.0.orders.send(Order::Request { request, reply }).await.is_ok()
             && let Ok(answer) = answer.await
@@ -411,7 +411,7 @@ impl Execution {
             return answer;
         }
         // The driver is gone: the run is over.
-        terminal_answer(verb)
+        terminal_answer(verb, &expected)
     }
 
     /// Ends the run on the server's behalf; nothing happens when it is over already.
@@ -427,8 +427,11 @@ impl Execution {
 }
 
 /// The answer to anything that is asked of a run that is over.
-pub fn terminal_answer(verb: Verb) -> Result<Answer, ControlError> {
+pub fn terminal_answer(verb: Verb, expected: &[State]) -> Result<Answer, ControlError> {
     use super::state::{Decision, decide};
+    if !expected.is_empty() && !expected.contains(&State::Completed) {
+        return Err(ControlError::StateMismatch { state: State::Completed });
+    }
     match decide(State::Completed, verb) {
         Decision::Denied(_) if verb == Verb::WriteStdin => Err(InputError::NotOpen.into()),
         Decision::Denied(why) => Err(ControlError::Denied { state: State::Completed, why }),

@@ -200,11 +200,23 @@ async fn all_that_is_wrong_is_named_at_once_in_a_short_message() {
     let mut executions = server.executions().await;
     let status = executions.create_execution(argv("", &[]).options(options).create()).await.unwrap_err();
     assert!(status.message().len() < 1024);
+    assert!(status.message().contains("options.labels: the key \"BAD0\" must match"), "{}", status.message());
     let named = Refusal::of(&status).fields;
-    assert_eq!(named.iter().filter(|field| *field == "options.labels").count(), 60);
-    for field in ["argv.program", "options.priority", "options.stop_signal"] {
+    assert_eq!(named[..3], ["argv.program", "options.priority", "options.labels"]);
+    assert!(named.len() > 20 && named.len() < 60, "what a trailer can carry: {named:?}");
+    assert_eq!(named[named.len() - 1], "request", "how many more there are");
+
+    let name = "x".repeat(1 << 20);
+    let set = [(format!("={name}"), String::new())].into();
+    let environment = Some(Environment { set, ..Environment::default() });
+    let options = ExecutionOptions { environment, user: name.clone(), working_directory: name, ..Default::default() };
+    let named = fields(&server, argv("true", &[]).options(options).create()).await;
+    for field in ["options.environment.set", "options.user", "options.working_directory"] {
         assert!(named.iter().any(|name| name == field), "{field}");
     }
+    let filter = format!("{} = 1", "x".repeat(1 << 20));
+    let list = proto::ListRecordsRequest { filter, ..Default::default() };
+    assert_eq!(refusal(server.history().await.list_records(list).await).fields, ["filter"]);
 }
 
 #[tokio::test]

@@ -243,7 +243,7 @@ impl Service {
 async fn ask(run: &Run, order: Order, request_id: Option<String>) -> Result<Answer, ControlError> {
     match run {
         Run::Live(execution) => execution.control(order, request_id).await,
-        Run::Ended(_) => terminal_answer(order.control.verb()),
+        Run::Ended(_) => terminal_answer(order.control.verb(), &order.expected),
     }
 }
 
