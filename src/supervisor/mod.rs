@@ -391,7 +391,15 @@ impl Supervisor {
         let ended = self.0.history.list(&query).await?;
         let more_ended = ended.next.is_some();
         snapshots.extend(ended.records.sound.into_iter().map(|record| record.snapshot));
+        // A run that ended meanwhile is there twice: as it was, and behind that, since the sort is stable, as it ended.
         snapshots.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
+        snapshots.dedup_by(|later, former| {
+            let is_same = later.id == former.id;
+            if is_same {
+                std::mem::swap(later, former);
+            }
+            is_same
+        });
         let more = more_ended || snapshots.len() > page_size;
         snapshots.truncate(page_size);
         let next = snapshots.last().filter(|_| more).map(PageKey::of);
