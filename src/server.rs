@@ -34,6 +34,12 @@ const PING: Duration = Duration::from_secs(20);
 /// Streams one connection may have open.
 const STREAMS: u32 = 10_000;
 
+/// What one stream may send ahead of its handler, bytes: bulk input for a run that does not read stops here.
+const STREAM_WINDOW: u32 = 512 << 10;
+
+/// What all streams of one connection may: far more, so that stalled ones do not hold up the other calls.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
 /// How long watchers may take to fetch the last events when the server stops.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -272,6 +278,8 @@ fn transport(routes: Routes) -> Router<Stack<GuardLayer, Identity>> {
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .max_concurrent_streams(Some(STREAMS))
+        .initial_stream_window_size(Some(STREAM_WINDOW))
+        .initial_connection_window_size(Some(CONNECTION_WINDOW))
         .layer(GuardLayer)
         .add_routes(routes)
 }

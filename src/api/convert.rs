@@ -105,7 +105,7 @@ fn options(wire: proto::ExecutionOptions) -> Parsed<Options> {
     Ok(Options {
         working_directory: Some(PathBuf::from(wire.working_directory)).filter(|path| !path.as_os_str().is_empty()),
         environment: environment(wire.environment.unwrap_or_default())?,
-        stdin: stdin(wire.stdin.unwrap_or_default())?,
+        stdin: stdin(wire.stdin.unwrap_or_default(), wire.terminal.is_some())?,
         terminal: wire.terminal.map(terminal).transpose()?,
         merge_stderr: wire.merge_stderr,
         capture: match known(wire.capture, "options.capture")? {
@@ -143,13 +143,15 @@ fn environment(wire: proto::Environment) -> Parsed<Environment> {
     Ok(Environment { inherit, set: wire.set, unset: wire.unset })
 }
 
-fn stdin(wire: proto::Stdin) -> Parsed<Stdin> {
+/// Where input comes from. A terminal is its own input unless the request says otherwise.
+fn stdin(wire: proto::Stdin, has_terminal: bool) -> Parsed<Stdin> {
     use proto::stdin::Mode;
     let mode = known(wire.mode, "options.stdin.mode")?;
     if mode != Mode::Inline && !wire.inline_data.is_empty() {
         return Err(fault("options.stdin.inline_data", "goes only with mode MODE_INLINE"));
     }
     Ok(match mode {
+        Mode::Unspecified if has_terminal => Stdin::Pipe,
         Mode::Unspecified | Mode::Null => Stdin::Null,
         Mode::Inline => Stdin::Inline(wire.inline_data),
         Mode::Pipe => Stdin::Pipe,
@@ -263,7 +265,7 @@ pub(crate) fn chunk(wire: proto::StdinChunk) -> Chunk {
 pub(crate) fn states(wire: &[i32]) -> Parsed<Vec<State>> {
     wire.iter()
         .map(|value| {
-            let index = usize::try_from(*value - 1).ok();
+            let index = value.checked_sub(1).and_then(|index| usize::try_from(index).ok());
             let state = index.and_then(|index| State::ALL.get(index)).copied();
             state.ok_or_else(|| fault("expected_states", format!("{value} is not a state")))
         })

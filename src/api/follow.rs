@@ -101,6 +101,7 @@ struct Watcher {
     last_word: Arc<OnceLock<Status>>,
     /// The newest event handed over.
     cursor: Option<Cursor>,
+    told_live: bool,
     saw_completed: bool,
     _following: Option<Follower>,
 }
@@ -140,6 +141,7 @@ pub(super) fn follow(
         events,
         last_word: Arc::clone(&last_word),
         cursor: None,
+        told_live: false,
         saw_completed: false,
         _following: following,
     };
@@ -153,6 +155,7 @@ pub(super) fn follow(
 fn within(from: From, run: &Run, log: &Log) -> From {
     let last = log.last().seq;
     match (from, run) {
+        (From::Now, Run::Ended(_)) => From::Cursor(Cursor::at(last.saturating_sub(1))),
         (From::Cursor(cursor), Run::Ended(_)) if cursor.seq >= last => From::Cursor(Cursor::at(last.saturating_sub(1))),
         _ => from,
     }
@@ -173,10 +176,14 @@ impl Watcher {
             };
             match next {
                 Err(_silence) => self.keepalive().await?,
-                Ok(Ok(Item::Event(event) | Item::Gap(event))) => self.event(event).await?,
+                Ok(Ok(Item::Event(event) | Item::Gap(event))) => {
+                    if self.follow && matches!(event.kind, EventKind::Note(Note::Completed(_))) {
+                        self.live().await?; // nothing comes behind the end
+                    }
+                    self.event(event).await?;
+                }
                 Ok(Ok(Item::Live)) => {
-                    let cursor = self.cursor.map(Into::into);
-                    self.remark(execution_event::Event::Live(proto::Live { cursor })).await?;
+                    self.live().await?;
                     if !self.follow {
                         return Ok(());
                     }
@@ -204,6 +211,15 @@ impl Watcher {
             }
         };
         self.send(body, Some(cursor), event.time).await
+    }
+
+    /// Says once that the replay has ended.
+    async fn live(&mut self) -> Result<(), Gone> {
+        if std::mem::replace(&mut self.told_live, true) {
+            return Ok(());
+        }
+        let cursor = self.cursor.map(Into::into);
+        self.remark(execution_event::Event::Live(proto::Live { cursor })).await
     }
 
     /// The log has ended. When a crash cut it before its last entry, the record has the outcome.

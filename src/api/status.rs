@@ -23,6 +23,10 @@ const DOMAIN: &str = "ccexecutor.v1";
 /// Some HTTP/2 clients fail on long trailers.
 const LONGEST_MESSAGE: usize = 1000;
 
+/// What BadRequest may hold for the same reason: each description, and all of them, bytes.
+const LONGEST_DESCRIPTION: usize = 300;
+const LONGEST_DESCRIPTIONS: usize = 3000;
+
 /// When to try again what is away for now.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -39,7 +43,7 @@ struct Refusal {
 }
 
 fn refuse(code: Code, reason: ErrorReason, message: impl ToString) -> Refusal {
-    let message = message.to_string();
+    let message = shortened(message.to_string(), LONGEST_MESSAGE);
     Refusal { code, reason, message, metadata: HashMap::new(), details: ErrorDetails::new() }
 }
 
@@ -59,8 +63,17 @@ impl Refusal {
     }
 
     fn violations(mut self, faults: Vec<Fault>) -> Refusal {
+        let (mut room, mut left_out) = (LONGEST_DESCRIPTIONS, faults.len());
         for Fault { field, description } in faults {
+            let (field, description) =
+                (shortened(field, LONGEST_DESCRIPTION), shortened(description, LONGEST_DESCRIPTION));
+            let Some(less) = room.checked_sub(field.len() + description.len()) else { break };
+            room = less;
+            left_out -= 1;
             self.details.add_bad_request_violation(field, description);
+        }
+        if left_out > 0 {
+            self.details.add_bad_request_violation("request", format!("{left_out} more faults are not listed"));
         }
         self
     }
@@ -83,17 +96,16 @@ impl Refusal {
     fn into_status(mut self) -> Status {
         let reason = self.reason.as_str_name().trim_start_matches("ERROR_REASON_");
         self.details.set_error_info(reason, DOMAIN, self.metadata);
-        Status::with_error_details(self.code, shortened(self.message), self.details)
+        Status::with_error_details(self.code, self.message, self.details)
     }
 }
 
-fn shortened(mut message: String) -> String {
-    if message.len() > LONGEST_MESSAGE {
-        let end = (0..=LONGEST_MESSAGE).rev().find(|index| message.is_char_boundary(*index)).unwrap_or(0);
-        message.truncate(end);
-        message.push('…');
+fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
     }
-    message
+    text
 }
 
 /// Malformed or unacceptable fields.
@@ -347,6 +359,11 @@ pub(crate) fn malformed() -> Status {
         field: "request".to_owned(),
         description: "is not a valid protobuf message of this method".to_owned(),
     }])
+}
+
+/// A call whose own deadline has passed.
+pub(crate) fn too_late() -> Status {
+    Status::deadline_exceeded("the deadline of this call has passed; what it asked for goes on")
 }
 
 /// A bug. The incident id is in the log too.

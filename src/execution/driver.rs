@@ -85,8 +85,7 @@ pub fn pair(
 ) -> (Execution, Driver) {
     let now = Instant::now();
     let clocks = Clocks::new(command.options.timeouts, now);
-    let open = command.options.stdin == Stdin::Pipe || command.options.terminal.is_some();
-    let input = if open { Input::open(stdin_window) } else { Input::none() };
+    let input = if command.options.stdin == Stdin::Pipe { Input::open(stdin_window) } else { Input::none() };
     let status = Status {
         state: State::Queued,
         started: None,
@@ -645,7 +644,8 @@ impl Driver {
 
     /// Hands waiting input to the process.
     fn feed(&mut self, process: &mut Attended) {
-        if process.feed(&mut self.input) {
+        // Input that came to its end stays known, so that its last write may be repeated.
+        if process.feed(&mut self.input) && !self.input.is_finished() {
             self.close_input();
         } else if !self.parked.is_empty() {
             self.unpark();
@@ -842,7 +842,7 @@ impl Driver {
         self.ends.orders.close();
         while let Some(order) = self.ends.orders.recv().await {
             if let Order::Request { request, reply } = order {
-                respond(reply, terminal_answer(request.control.verb()));
+                respond(reply, terminal_answer(request.control.verb(), &request.expected));
             }
         }
         self.log.seal().await;

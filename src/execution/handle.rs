@@ -430,7 +430,7 @@ impl Execution {
 }
 
 async fn send(orders: mpsc::Sender<Order>, request: Request) -> Result<Answer, ControlError> {
-    let verb = request.control.verb();
+    let (verb, expected) = (request.control.verb(), request.expected.clone());
     let (reply, answer) = oneshot::channel();
     if orders.send(Order::Request { request, reply }).await.is_ok()
         && let Ok(answer) = answer.await
@@ -438,12 +438,15 @@ async fn send(orders: mpsc::Sender<Order>, request: Request) -> Result<Answer, C
         return answer;
     }
     // The driver is gone: the run is over.
-    terminal_answer(verb)
+    terminal_answer(verb, &expected)
 }
 
 /// The answer to anything that is asked of a run that is over.
-pub fn terminal_answer(verb: Verb) -> Result<Answer, ControlError> {
+pub fn terminal_answer(verb: Verb, expected: &[State]) -> Result<Answer, ControlError> {
     use super::state::{Decision, decide};
+    if !expected.is_empty() && !expected.contains(&State::Completed) {
+        return Err(ControlError::StateMismatch { state: State::Completed });
+    }
     match decide(State::Completed, verb) {
         Decision::Denied(_) if verb == Verb::WriteStdin => Err(InputError::NotOpen.into()),
         Decision::Denied(why) => Err(ControlError::Denied { state: State::Completed, why }),

@@ -40,16 +40,24 @@ impl Reader {
     /// `Ok(0)` is the end: every writer has closed, or the terminal has hung up. `WouldBlock`: nothing now.
     /// A buffer without spare capacity is `InvalidInput`, for it could not be told from the end.
     pub fn try_read(&self, buffer: &mut BytesMut) -> io::Result<usize> {
-        self.descriptor.try_io(Interest::READABLE, |descriptor| {
-            loop {
-                match syscall::read_into(descriptor, buffer) {
-                    // What a terminal says once nobody has it open any more.
-                    Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(0),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    answer => return answer,
-                }
-            }
-        })
+        self.descriptor.try_io(Interest::READABLE, |descriptor| read(descriptor, buffer))
+    }
+
+    /// As [`Reader::try_read`], but asks the system even when nobody has told yet that there is something: for the
+    /// moment in which nothing that was written before may be overlooked.
+    pub fn read_now(&self, buffer: &mut BytesMut) -> io::Result<usize> {
+        read(self.descriptor.get_ref(), buffer)
+    }
+}
+
+fn read(descriptor: &OwnedFd, buffer: &mut BytesMut) -> io::Result<usize> {
+    loop {
+        match syscall::read_into(descriptor, buffer) {
+            // What a terminal says once nobody has it open any more.
+            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            answer => return answer,
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::os;
 /// The kernel's limit for one argument or variable, its NUL included.
 const LONGEST_STRING: usize = 128 << 10;
 
+/// Arguments in number.
+const MOST_ARGUMENTS: usize = 4096;
+
 /// All arguments together.
 const LONGEST_ARGUMENTS: usize = 1 << 20;
 
@@ -121,6 +124,11 @@ fn check_line(line: &CommandLine, faults: &mut Faults) {
         CommandLine::Argv { program, args } => {
             faults.check(!program.is_empty(), "argv.program", "is required");
             faults.string(program, "argv.program");
+            faults.check(
+                args.len() <= MOST_ARGUMENTS,
+                "argv.args",
+                format!("are {}; at most {MOST_ARGUMENTS} are allowed", args.len()),
+            );
             for (index, arg) in args.iter().enumerate() {
                 faults.string(arg, &format!("argv.args[{index}]"));
             }
@@ -145,8 +153,9 @@ fn check_options(options: &Options, config: &Config, circumstances: Circumstance
         faults.string(&directory.to_string_lossy(), field);
         faults.check(directory.is_absolute(), field, "must be an absolute path");
     }
+    let is_relative = options.working_directory.as_ref().is_some_and(|directory| directory.is_relative());
     faults.check(
-        circumstances.directory_exists,
+        circumstances.directory_exists || is_relative,
         "options.working_directory",
         format!("{} is not an existing directory", working_directory(options, config).display()),
     );
@@ -199,22 +208,23 @@ fn check_options(options: &Options, config: &Config, circumstances: Circumstance
 fn check_environment(environment: &Environment, faults: &mut Faults) {
     for (name, value) in &environment.set {
         let field = "options.environment.set";
-        let shown = name.escape_default();
         let is_name = !name.is_empty() && !name.contains(['=', '\0']);
         faults.check(
             is_name,
             field,
-            format!("\"{shown}\" is not a variable's name: it must not be empty or hold '=' or NUL"),
+            format!("{name:?} is not a variable's name: it must not be empty or hold '=' or NUL"),
         );
-        faults.check(!value.contains('\0'), field, format!("the value of {shown} must not hold a NUL byte"));
+        faults.check(!value.contains('\0'), field, format!("the value of {name:?} must not hold a NUL byte"));
         let length = name.len() + value.len() + 2;
         faults.check(
             length <= LONGEST_STRING,
             field,
-            format!("{shown} with its value is {length} bytes; the kernel allows {LONGEST_STRING}"),
+            format!("{name:?} with its value is {length} bytes; the kernel allows {LONGEST_STRING}"),
         );
         faults.check(name != os::MARKER, field, format!("{} is set by the server", os::MARKER));
     }
+    let keeps_marker = environment.unset.iter().all(|name| name != os::MARKER);
+    faults.check(keeps_marker, "options.environment.unset", format!("{} is set by the server", os::MARKER));
 }
 
 fn check_limits(limits: &Limits, config: &Config, faults: &mut Faults) {
@@ -273,11 +283,7 @@ fn check_labels(options: &Options, faults: &mut Faults) {
         let rest =
             key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte));
         let fits = first && rest && key.len() <= 63;
-        faults.check(
-            fits,
-            field,
-            format!("the key \"{}\" must match [a-z0-9][a-z0-9._/-]{{0,62}}", key.escape_default()),
-        );
+        faults.check(fits, field, format!("the key {key:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}"));
         faults.check(value.len() <= 256, field, format!("the value of {key} must be at most 256 bytes"));
     }
 }

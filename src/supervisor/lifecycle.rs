@@ -26,7 +26,8 @@ pub(super) async fn run(parts: Arc<Parts>, driver: Driver, entry: Entry, begun: 
         error!(%id, "the driver panicked; the execution is recorded as lost");
         super::recovery::settle_lost(&parts, vec![begun]).await;
     }
-    parts.live().remove(&id);
+    let live = parts.live().remove(&id);
+    live.inspect(|live| live.gone.cancel());
 }
 
 async fn live(parts: &Arc<Parts>, mut driver: Driver, entry: Entry, begun: Record) {

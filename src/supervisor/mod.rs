@@ -83,6 +83,8 @@ struct Parts {
 struct Live {
     execution: Execution,
     ticket: Ticket,
+    /// Its log is sealed and it is live no more.
+    gone: CancellationToken,
 }
 
 /// A run, as it was found.
@@ -198,11 +200,21 @@ impl Supervisor {
         Ok(Supervisor(parts))
     }
 
-    /// Checks a command without starting it; the snapshot is what it would be.
-    pub async fn validate(&self, id: Option<ExecutionId>, command: Command) -> Result<Snapshot, StartError> {
+    /// Checks a command without starting it: what it would be, or the run that has the id and the command already.
+    pub async fn validate(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<(Snapshot, bool), StartError> {
+        if let Some(id) = &id
+            && let Some(known) = self.known(id, spec_sha256).await?
+        {
+            return Ok((self.snapshot(&known.run), true));
+        }
         let Admitted { command, .. } = self.admit(command).await?;
         let now = Timestamp::now();
-        Ok(accepted(id.unwrap_or_else(ExecutionId::generate), command.redacted(), now))
+        Ok((accepted(id.unwrap_or_else(ExecutionId::generate), command.redacted(), now), false))
     }
 
     /// Starts a run, or finds the one that has the id and the command already.
@@ -255,14 +267,24 @@ impl Supervisor {
         let Some(id) = id else { return self.launch(ExecutionId::generate(), command, spec_sha256).await };
         let group = usize::try_from(self.0.hasher.hash_one(&id) % CLAIM_GROUPS as u64).unwrap_or_default();
         let _others_wait = self.0.claims[group].lock().await;
-        if let Some(live) = self.live(&id) {
-            let same = live.execution.identity().spec_sha256 == spec_sha256;
-            return if same { Ok(existing(Run::Live(live.execution))) } else { Err(StartError::IdTaken(id)) };
-        }
-        match self.0.history.get(&id).await.map_err(FindError::from)? {
-            Some(entry) => self.existing_entry(entry, id, spec_sha256),
+        match self.known(&id, spec_sha256).await? {
+            Some(known) => Ok(known),
             None => self.launch(id, command, spec_sha256).await,
         }
+    }
+
+    /// The run that has the id, if there is one.
+    async fn known(&self, id: &ExecutionId, spec_sha256: [u8; 32]) -> Result<Option<Started>, StartError> {
+        if let Some(live) = self.live(id) {
+            let same = live.execution.identity().spec_sha256 == spec_sha256;
+            return if same {
+                Ok(Some(existing(Run::Live(live.execution))))
+            } else {
+                Err(StartError::IdTaken(id.clone()))
+            };
+        }
+        let entry = self.0.history.get(id).await.map_err(FindError::from)?;
+        entry.map(|entry| self.existing_entry(entry, id.clone(), spec_sha256)).transpose()
     }
 
     fn existing_entry(&self, entry: Entry, id: ExecutionId, spec_sha256: [u8; 32]) -> Result<Started, StartError> {
@@ -300,7 +322,7 @@ impl Supervisor {
         let (writer, log) = self.0.spool.create(&id, limits).map_err(FindError::from)?;
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
         let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
-        let live = Live { execution: execution.clone(), ticket: entry.ticket() };
+        let live = Live { execution: execution.clone(), ticket: entry.ticket(), gone: CancellationToken::new() };
         self.0.live().insert(id, live);
         self.0.tasks.spawn(lifecycle::run(Arc::clone(&self.0), driver, entry, record));
         if self.0.closed.is_cancelled() {
@@ -369,9 +391,11 @@ impl Supervisor {
 
     /// The record of a run that has ended.
     pub async fn record(&self, id: &ExecutionId) -> Result<Record, FindError> {
-        match self.find(id).await? {
-            Run::Live(_) => Err(FindError::NotEnded(id.clone())),
-            Run::Ended(record) => Ok(*record),
+        // The history knows first: a run is recorded before anybody is told that it has ended.
+        match self.0.history.get(id).await? {
+            Some(Entry::Record(record)) if record.snapshot.outcome.is_some() => Ok(*record),
+            Some(Entry::Record(_)) => Err(FindError::NotEnded(id.clone())),
+            Some(Entry::Deleted { .. }) | None => Err(FindError::NotFound(id.clone())),
         }
     }
 
@@ -384,6 +408,9 @@ impl Supervisor {
     /// Removes a record and its output. Returns the bytes freed.
     pub async fn delete(&self, id: &ExecutionId) -> Result<u64, FindError> {
         let record = self.record(id).await?;
+        if let Some(live) = self.live(id) {
+            live.gone.cancelled().await; // its log is being sealed
+        }
         self.0.history.delete(id, Deletion::ByCaller { time: Timestamp::now() }).await?;
         let freed = retention::remove_output(&self.0, id).await;
         tracing::info!(%id, command = record.snapshot.command.line.name(), freed, "record deleted by a caller");
@@ -410,7 +437,15 @@ impl Supervisor {
         let ended = self.0.history.list(&query).await?;
         let more_ended = ended.next.is_some();
         snapshots.extend(ended.records.sound.into_iter().map(|record| record.snapshot));
+        // A run that ended meanwhile is there twice: as it was, and behind that, since the sort is stable, as it ended.
         snapshots.sort_by(|one, other| (other.created, &other.id).cmp(&(one.created, &one.id)));
+        snapshots.dedup_by(|later, former| {
+            let is_same = later.id == former.id;
+            if is_same {
+                std::mem::swap(later, former);
+            }
+            is_same
+        });
         let more = more_ended || snapshots.len() > page_size;
         snapshots.truncate(page_size);
         let next = snapshots.last().filter(|_| more).map(PageKey::of);

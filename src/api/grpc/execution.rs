@@ -68,7 +68,7 @@ impl ExecutionService for Service {
         let id = convert::optional_execution_id(request.execution_id)?;
         let (command, digest) = convert::command(request.command.map(Into::into), request.options)?;
         let (snapshot, existed) = if request.validate_only {
-            (self.0.supervisor.validate(id, command).await?, false)
+            self.0.supervisor.validate(id, command, digest).await?
         } else {
             let Started { run, existed } = self.0.supervisor.start(id, command, digest).await?;
             (self.0.supervisor.snapshot(&run), existed)
@@ -244,7 +244,7 @@ impl Service {
 async fn ask(run: &Run, order: Order, request_id: Option<String>) -> Result<Answer, ControlError> {
     match run {
         Run::Live(execution) => execution.control(order, request_id).await,
-        Run::Ended(_) => terminal_answer(order.control.verb()),
+        Run::Ended(_) => terminal_answer(order.control.verb(), &order.expected),
     }
 }
 

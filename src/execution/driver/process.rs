@@ -24,6 +24,9 @@ const READS_IN_A_ROW: usize = 16;
 /// Reads at the end, enough to empty the largest pipe there may be.
 const READS_AT_THE_END: usize = 64;
 
+/// What ends the input of a terminal.
+const END_OF_FILE: u8 = 4;
+
 /// What may happen next in the life of a process.
 pub(super) enum Happening {
     /// Somebody wants something.
@@ -55,6 +58,8 @@ pub(super) struct Attended {
     files: Vec<Followed>,
     stdin: Option<os::Writer>,
     is_terminal: bool,
+    /// End-of-file characters a terminal wants at the end of input: one ends an empty line, one more a line begun.
+    ends_due: u8,
     ending: Option<Ending>,
     usage: Option<os::Usage>,
     spool_failure: Option<String>,
@@ -97,6 +102,7 @@ impl Attended {
         Attended {
             stdin: child.stdin.take(),
             is_terminal: channels.contains(&Channel::Terminal),
+            ends_due: 1,
             child,
             streams,
             files,
@@ -179,7 +185,7 @@ impl Attended {
     pub(super) fn read(&mut self, stream: usize, log: &mut Writer) -> Option<Appended> {
         let mut worst = None;
         for _ in 0..READS_IN_A_ROW {
-            let Some(appended) = self.read_up_to(stream, 1, log) else { break };
+            let Some(appended) = self.read_up_to(stream, 1, os::Reader::try_read, log) else { break };
             worst = Some(worse(worst, appended));
             if !log.is_ready() {
                 break;
@@ -188,13 +194,19 @@ impl Attended {
         worst
     }
 
-    fn read_up_to(&mut self, index: usize, reads: usize, log: &mut Writer) -> Option<Appended> {
+    fn read_up_to(
+        &mut self,
+        index: usize,
+        reads: usize,
+        read: fn(&os::Reader, &mut BytesMut) -> io::Result<usize>,
+        log: &mut Writer,
+    ) -> Option<Appended> {
         let mut worst = None;
         let mut buffer = BytesMut::new();
         for _ in 0..reads {
             let Some(stream) = self.streams.get(index) else { break };
             buffer.reserve(READ);
-            match stream.reader.try_read(&mut buffer) {
+            match read(&stream.reader, &mut buffer) {
                 Ok(0) => {
                     self.streams.remove(index);
                     break;
@@ -242,7 +254,7 @@ impl Attended {
     pub(super) fn read_pipes(&mut self, log: &mut Writer) -> Option<Appended> {
         (0..self.streams.len())
             .rev()
-            .filter_map(|index| self.read_up_to(index, READS_AT_THE_END, log))
+            .filter_map(|index| self.read_up_to(index, READS_AT_THE_END, os::Reader::read_now, log))
             .reduce(|former, latter| worse(Some(former), latter))
     }
 
@@ -263,7 +275,11 @@ impl Attended {
         let Some(stdin) = &self.stdin else { return false };
         while let Some(front) = input.front() {
             match stdin.try_write(front) {
-                Ok(count) => input.consume(count),
+                Ok(count) => {
+                    let ends_line = count == 0 || matches!(front[count - 1], b'\n' | b'\r' | END_OF_FILE);
+                    self.ends_due = if ends_line { 1 } else { 2 };
+                    input.consume(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_closed) => {
@@ -273,9 +289,11 @@ impl Attended {
             }
         }
         if input.is_finished() {
-            if self.is_terminal {
-                // The line discipline's end of file.
-                let _full = stdin.try_write(b"\x04");
+            while self.is_terminal && self.ends_due > 0 {
+                match stdin.try_write(&[END_OF_FILE]) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                    Ok(_) | Err(_) => self.ends_due -= 1,
+                }
             }
             self.stdin = None;
             return true;

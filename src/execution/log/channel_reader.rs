@@ -14,6 +14,13 @@ pub struct ChannelReader {
 
 impl ChannelReader {
     pub(super) fn new(log: &Log, channel: Channel, offset: u64, limit: Option<u64>) -> Result<ChannelReader, LogError> {
+        {
+            let state = log.core.state();
+            let (valid, total) = (state.valid(), state.totals()[channel.index()]);
+            if offset >= valid.offsets[channel.index()].end && offset < total {
+                return Err(LogError::OutOfRange { valid }); // it was written, and not kept
+            }
+        }
         let mut offsets = [0; 3];
         offsets[channel.index()] = offset;
         let options = ReadOptions { channels: Some(vec![channel]), strict: true, ..ReadOptions::default() };

@@ -5,6 +5,8 @@ use cc_executor::proto::{self, Channel, ExecuteRequest, ExecutionEvent, Executio
 use tokio_stream::{Stream, StreamExt};
 use tonic::Status;
 
+use super::protocol::{self, Part};
+
 /// A request to run `script` by sh.
 pub(crate) fn shell(script: impl Into<String>) -> ExecuteRequest {
     let shell = proto::Shell { script: script.into(), interpreter: "sh".to_owned() };
@@ -104,9 +106,10 @@ where
         }
     }
 
-    /// Reads to the end, which must be OK.
+    /// Reads to the end, which must be OK, and checks the protocol.
     pub(crate) async fn to_end(mut self) -> Seen {
         while self.next().await.expect("the stream ends with OK").is_some() {}
+        protocol::check(&self.seen, Part::Some);
         Seen(self.seen)
     }
 }
@@ -119,7 +122,50 @@ impl Seen {
         self.0.iter().filter_map(|event| event.event.as_ref())
     }
 
-    /// The bytes of one channel; offsets must be exact, with gaps only where a gap was announced.
+    /// Holds the stream to the stricter rules of one that began at the start and left nothing out.
+    pub(crate) fn is_whole(self) -> Seen {
+        protocol::check(&self.0, Part::Whole);
+        self
+    }
+
+    /// The numbers of all events that have one.
+    pub(crate) fn seqs(&self) -> Vec<u64> {
+        self.0.iter().filter_map(|event| event.cursor.map(|cursor| cursor.seq)).collect()
+    }
+
+    /// The run as it was when the stream began, and whether it existed before.
+    pub(crate) fn accepted(&self) -> (&proto::Execution, bool) {
+        match self.kinds().next() {
+            Some(Event::Accepted(accepted)) => (accepted.execution.as_ref().expect("an execution"), accepted.attached),
+            other => panic!("the first event is {other:?}"),
+        }
+    }
+
+    /// Where output begins, in one channel.
+    pub(crate) fn first_offset(&self, channel: Channel) -> Option<u64> {
+        self.kinds().find_map(|event| match event {
+            Event::Output(output) if output.channel() == channel => Some(output.offset),
+            _ => None,
+        })
+    }
+
+    /// What gaps say is missing of one channel, bytes.
+    pub(crate) fn missing(&self, channel: Channel) -> u64 {
+        self.kinds()
+            .filter_map(|event| if let Event::Gap(gap) = event { Some(gap) } else { None })
+            .flat_map(|gap| &gap.ranges)
+            .filter(|range| range.channel == channel as i32)
+            .map(|range| range.end - range.start)
+            .sum()
+    }
+
+    /// What the outcome says of a channel.
+    pub(crate) fn summary(&self, channel: Channel) -> &proto::ChannelSummary {
+        let mut channels = self.outcome().channels.iter();
+        channels.find(|summary| summary.channel() == channel).expect("the channel exists")
+    }
+
+    /// The bytes of one channel. That offsets go on without holes but announced gaps has been checked.
     pub(crate) fn bytes(&self, channel: Channel) -> Vec<u8> {
         let mut bytes = Vec::new();
         for event in self.kinds() {

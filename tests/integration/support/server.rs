@@ -1,7 +1,9 @@
 //! The real server: the binary, on port 0, with a state directory of its own.
 
-use std::io::{BufRead, BufReader};
-use std::os::unix::process::CommandExt as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -9,7 +11,7 @@ use cc_executor::proto::execution_service_client::ExecutionServiceClient;
 use cc_executor::proto::history_service_client::HistoryServiceClient;
 use cc_executor::proto::server_service_client::ServerServiceClient;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -18,6 +20,9 @@ use super::eventually;
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
 
+/// The user without rights.
+const NOBODY: u32 = 65534;
+
 /// A running server; dropping it kills it and removes its state directory.
 pub(crate) struct Server {
     process: Child,
@@ -25,16 +30,20 @@ pub(crate) struct Server {
     pub(crate) state: State,
 }
 
-/// A state directory that outlives a server.
-pub(crate) struct State(TempDir);
+/// A state directory that outlives a server, and beside it the server's log.
+pub(crate) struct State {
+    directory: TempDir,
+    log: TempDir,
+}
 
 impl State {
     pub(crate) fn new() -> State {
-        State(tempfile::Builder::new().prefix("ccx").tempdir().expect("a temporary directory"))
+        let directory = || tempfile::Builder::new().prefix("ccx").tempdir().expect("a temporary directory");
+        State { directory: directory(), log: directory() }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        self.directory.path()
     }
 
     /// The binary as another user may start it, with this directory as that user's own.
@@ -97,10 +106,17 @@ impl Setup {
         self
     }
 
+    /// Without the rights of root, if the tests have them.
+    pub(crate) fn nobody(mut self) -> Setup {
+        self.user = Uid::effective().is_root().then_some(NOBODY);
+        self
+    }
+
     pub(crate) async fn start(self) -> Server {
         let state = self.state.unwrap_or_else(State::new);
         let settings = state.path().join("test.toml");
         std::fs::write(&settings, self.settings).expect("the settings are written");
+        let log = File::options().create(true).append(true).open(state.log.path().join("log")).expect("a log file");
         #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
         let mut command = match self.user {
             Some(user) => state.command_as(user),
@@ -118,6 +134,7 @@ impl Setup {
             .current_dir(state.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .expect("the server starts");
         let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
@@ -192,6 +209,62 @@ impl Server {
         self.signal(Signal::SIGTERM);
         let status = self.exited().await;
         (std::mem::replace(&mut self.state, State::new()), status)
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.state.log.path().join("log")).expect("it logs")
+    }
+
+    /// Makes an executable file in its state directory, where runs start.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("it is in a directory")).expect("the directory is made");
+        std::fs::write(&path, text).expect("the program is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+        path
+    }
+
+    /// Fails when any file of the state directory holds `text`.
+    pub(crate) fn assert_nowhere_on_disk(&self, text: &str) {
+        let mut directories = vec![self.state.path().to_owned()];
+        let mut looked_at = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    directories.push(entry.path());
+                    continue;
+                }
+                let mut bytes = Vec::new();
+                let read = File::open(entry.path()).and_then(|mut file| file.read_to_end(&mut bytes));
+                looked_at += read.unwrap_or_default();
+                let is_in = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                assert!(!is_in, "{text:?} is in {}", entry.path().display());
+            }
+        }
+        assert!(looked_at > 0, "there was something to look at");
+    }
+
+    /// Makes the beginning of a spool file unreadable.
+    pub(crate) fn damage(&self, name: &str) {
+        let directories = std::fs::read_dir(self.path("spool")).expect("the spool").flatten();
+        let file = directories.map(|directory| directory.path().join(name)).find(|path| path.exists());
+        let file = File::options().write(true).open(file.expect("the file is there")).expect("it is ours");
+        file.write_all_at(b"damaged!", 0).expect("it is written");
+    }
+
+    /// The bytes of disk that a directory in its state directory takes.
+    pub(crate) fn disk_usage(&self, name: &str) -> u64 {
+        let mut directories = vec![self.path(name)];
+        let mut bytes = 0;
+        while let Some(directory) = directories.pop() {
+            for entry in std::fs::read_dir(directory).expect("a directory").flatten() {
+                let metadata = entry.metadata().expect("it is there");
+                bytes += metadata.blocks() * 512;
+                directories.extend(metadata.is_dir().then(|| entry.path()));
+            }
+        }
+        bytes
     }
 
     /// A path in its state directory.
