@@ -112,6 +112,14 @@ impl Setup {
         self
     }
 
+    /// Starts it together with `more` others that share its state directory.
+    pub(crate) async fn start_with(self, more: usize) -> (Server, Vec<Server>) {
+        let path = self.state.as_ref().expect("there is something to share").path().to_owned();
+        let beside = || Setup { shared: Some(path.clone()), ..Server::setup() };
+        let others = futures_util::future::join_all((0..more).map(|_| beside().start()));
+        futures_util::future::join(self.start(), others).await
+    }
+
     pub(crate) async fn start(self) -> Server {
         let state = self.state.unwrap_or_else(State::new);
         let settings = state.path().join("test.toml");
@@ -265,6 +273,12 @@ impl Server {
             }
         }
         bytes
+    }
+
+    /// All files of its spool.
+    pub(crate) fn spooled(&self) -> Vec<PathBuf> {
+        let entries = |directory: &Path| std::fs::read_dir(directory).expect("a directory").flatten();
+        entries(&self.path("spool")).flat_map(|folder| entries(&folder.path())).map(|file| file.path()).collect()
     }
 
     /// A path in its state directory.
