@@ -283,11 +283,7 @@ fn check_labels(options: &Options, faults: &mut Faults) {
         let rest =
             key.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._/-".contains(&byte));
         let fits = first && rest && key.len() <= 63;
-        faults.check(
-            fits,
-            field,
-            format!("the key {key:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}"),
-        );
+        faults.check(fits, field, format!("the key {key:?} must match [a-z0-9][a-z0-9._/-]{{0,62}}"));
         faults.check(value.len() <= 256, field, format!("the value of {key} must be at most 256 bytes"));
     }
 }

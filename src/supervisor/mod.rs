@@ -237,7 +237,11 @@ impl Supervisor {
     async fn known(&self, id: &ExecutionId, spec_sha256: [u8; 32]) -> Result<Option<Started>, StartError> {
         if let Some(live) = self.live(id) {
             let same = live.execution.identity().spec_sha256 == spec_sha256;
-            return if same { Ok(Some(existing(Run::Live(live.execution)))) } else { Err(StartError::IdTaken(id.clone())) };
+            return if same {
+                Ok(Some(existing(Run::Live(live.execution))))
+            } else {
+                Err(StartError::IdTaken(id.clone()))
+            };
         }
         let entry = self.0.history.get(id).await.map_err(FindError::from)?;
         entry.map(|entry| self.existing_entry(entry, id.clone(), spec_sha256)).transpose()

@@ -127,9 +127,8 @@ async fn channels_that_are_not_wanted_are_left_out_and_all_else_is_sent() {
     assert_eq!((seen.stdout(), seen.stderr()), (String::new(), whole.stderr()));
     let notes = |seen: &Seen| seen.kinds().filter(|event| !matches!(event, Event::Output(_))).count();
     assert_eq!(notes(&seen), notes(&whole));
-    let refused = refusal(
-        client.executions.clone().attach(AttachRequest { channels: vec![0], ..attach("talk") }).await,
-    );
+    let refused =
+        refusal(client.executions.clone().attach(AttachRequest { channels: vec![0], ..attach("talk") }).await);
     assert_eq!(refused.fields, ["channels"]);
 }
 
@@ -206,7 +205,8 @@ async fn resuming_in_the_middle_of_split_output_brings_every_byte() {
     assert!(outputs.len() > 70);
     for event in outputs.iter().step_by(7) {
         let Some(Event::Output(output)) = &event.event else { unreachable!("filtered") };
-        let had = if output.channel() == Channel::Stdout { output.offset as usize + output.data.len() } else { 300_000 };
+        let had =
+            if output.channel() == Channel::Stdout { output.offset as usize + output.data.len() } else { 300_000 };
         let seen = client.attach(attach_from("split", behind(event.cursor.unwrap().seq))).await;
         let first = seen.first_offset(Channel::Stdout).map_or(300_000, |offset| offset as usize);
         assert!(first <= had, "nothing between {had} and {first} is skipped");
@@ -233,9 +233,9 @@ async fn forgotten_output_is_a_gap_with_exact_ranges() {
     assert!((1..=64 << 10).contains(&kept_of_all), "{kept_of_all} bytes are kept");
     let reasons = seen.kinds().filter_map(|event| if let Event::Gap(gap) = event { Some(gap.reason()) } else { None });
     assert!(reasons.into_iter().all(|reason| reason == gap::Reason::OutputLimit));
-    let warned = seen.kinds().filter(|event| {
-        matches!(event, Event::Warning(warning) if warning.kind() == proto::warning::Kind::OutputLimit)
-    });
+    let warned = seen.kinds().filter(
+        |event| matches!(event, Event::Warning(warning) if warning.kind() == proto::warning::Kind::OutputLimit),
+    );
     assert_eq!(warned.count(), 1);
 
     let strict = AttachRequest { strict_replay: true, ..attach("oldest") };

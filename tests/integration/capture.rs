@@ -58,10 +58,8 @@ async fn what_a_grandchild_writes_after_the_exit_is_kept_too() {
     let server = Server::start().await;
     let client = server.client().await;
     nix::unistd::mkfifo(&server.path("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let options = ExecutionOptions {
-        on_leak: cc_executor::proto::LeakPolicy::Wait.into(),
-        ..ExecutionOptions::default()
-    };
+    let options =
+        ExecutionOptions { on_leak: cc_executor::proto::LeakPolicy::Wait.into(), ..ExecutionOptions::default() };
     let script = "(read line < go; echo late) & echo early";
     let mut events = client.execute(to_files(shell(script).id("left"), options)).await;
     events.until(|event| matches!(event, Event::Exited(_)).then_some(())).await;

@@ -34,10 +34,8 @@ fn wrong_options() -> Vec<(&'static str, ExecutionOptions)> {
     let limits = |limits| ExecutionOptions { limits: Some(limits), ..usual() };
     let timeouts = |timeouts| ExecutionOptions { timeouts: Some(timeouts), ..usual() };
     let terminal = |rows, columns| Some(Terminal { rows, columns, term: String::new() });
-    let labels = |key: &str, value: &str| ExecutionOptions {
-        labels: [(key.to_owned(), value.to_owned())].into(),
-        ..usual()
-    };
+    let labels =
+        |key: &str, value: &str| ExecutionOptions { labels: [(key.to_owned(), value.to_owned())].into(), ..usual() };
     let set = |name: &str, value: &str| {
         let set = [(name.to_owned(), value.to_owned())].into();
         ExecutionOptions { environment: Some(Environment { set, ..Environment::default() }), ..usual() }
@@ -54,10 +52,10 @@ fn wrong_options() -> Vec<(&'static str, ExecutionOptions)> {
         ("options.working_directory", ExecutionOptions { working_directory: "usr".to_owned(), ..usual() }),
         ("options.working_directory", ExecutionOptions { working_directory: "/no/such".to_owned(), ..usual() }),
         ("options.working_directory", ExecutionOptions { working_directory: "/etc/passwd".to_owned(), ..usual() }),
-        ("options.environment.inherit", ExecutionOptions {
-            environment: Some(Environment { inherit: 9, ..Environment::default() }),
-            ..usual()
-        }),
+        (
+            "options.environment.inherit",
+            ExecutionOptions { environment: Some(Environment { inherit: 9, ..Environment::default() }), ..usual() },
+        ),
         ("options.environment.set", set("", "x")),
         ("options.environment.set", set("A=B", "x")),
         ("options.environment.set", set("A\0", "x")),
@@ -65,10 +63,10 @@ fn wrong_options() -> Vec<(&'static str, ExecutionOptions)> {
         ("options.environment.set", set("A", &"x".repeat(128 << 10))),
         ("options.environment.set", set("CC_EXECUTION_ID", "x")),
         ("options.environment.unset", unset("CC_EXECUTION_ID")),
-        ("options.stdin.mode", ExecutionOptions {
-            stdin: Some(proto::Stdin { mode: 9, ..Default::default() }),
-            ..usual()
-        }),
+        (
+            "options.stdin.mode",
+            ExecutionOptions { stdin: Some(proto::Stdin { mode: 9, ..Default::default() }), ..usual() },
+        ),
         ("options.stdin.mode", ExecutionOptions { stdin: Some(inline), terminal: terminal(0, 0), ..usual() }),
         ("options.terminal.rows", ExecutionOptions { terminal: terminal(10_001, 80), ..usual() }),
         ("options.terminal.columns", ExecutionOptions { terminal: terminal(24, 70_000), ..usual() }),
@@ -98,11 +96,10 @@ fn wrong_options() -> Vec<(&'static str, ExecutionOptions)> {
         ("options.on_leak", ExecutionOptions { on_leak: 9, ..usual() }),
         ("options.on_disconnect", ExecutionOptions { on_disconnect: 9, ..usual() }),
         ("options.disconnect_lease", ExecutionOptions { disconnect_lease: seconds(1), ..usual() }),
-        ("options.disconnect_lease", ExecutionOptions {
-            disconnect_lease: seconds(24 * 60 * 60 + 1),
-            on_disconnect: 3,
-            ..usual()
-        }),
+        (
+            "options.disconnect_lease",
+            ExecutionOptions { disconnect_lease: seconds(24 * 60 * 60 + 1), on_disconnect: 3, ..usual() },
+        ),
         ("options.priority", ExecutionOptions { priority: 101, ..usual() }),
         ("options.priority", ExecutionOptions { priority: -101, ..usual() }),
         ("options.labels", labels("", "x")),
@@ -142,12 +139,7 @@ async fn every_option_is_taken_at_its_bounds() {
         grace: seconds(0),
         drain: seconds(0),
     };
-    let limits = Limits {
-        output_bytes: Some(4096),
-        open_files: Some(16),
-        cpu_time: seconds(1),
-        ..Limits::default()
-    };
+    let limits = Limits { output_bytes: Some(4096), open_files: Some(16), cpu_time: seconds(1), ..Limits::default() };
     let labels = (0..64).map(|number| (format!("{number:0>63}"), "x".repeat(256))).collect();
     let options = ExecutionOptions {
         timeouts: Some(timeouts),
@@ -333,7 +325,9 @@ async fn what_is_not_there_is_not_found() {
     for refused in [
         refusal(executions.attach(attach("nobody")).await),
         refusal(executions.get_execution(proto::GetExecutionRequest { execution_id: id() }).await),
-        refusal(executions.wait_execution(proto::WaitExecutionRequest { execution_id: id(), wait_timeout: None }).await),
+        refusal(
+            executions.wait_execution(proto::WaitExecutionRequest { execution_id: id(), wait_timeout: None }).await,
+        ),
         refusal(client.control("nobody", Action::Pause(proto::Pause {})).await),
         refusal(client.write("nobody", input(None, "x", false)).await),
         refusal(executions.stream_stdin(tokio_stream::iter([chunk])).await),

@@ -51,10 +51,8 @@ async fn output_arrives_apart_in_order_and_whole() {
 async fn a_life_is_told_in_order() {
     let server = Server::start().await;
     let client = server.client().await;
-    let timeouts = proto::Timeouts {
-        run: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        ..proto::Timeouts::default()
-    };
+    let timeouts =
+        proto::Timeouts { run: Some(prost_types::Duration { seconds: 60, nanos: 0 }), ..proto::Timeouts::default() };
     let options = ExecutionOptions { timeouts: Some(timeouts), ..ExecutionOptions::default() };
     let seen = client.run(shell("echo hi").options(options)).await.is_whole();
     let names: Vec<&str> = seen
@@ -98,7 +96,8 @@ async fn a_snapshot_follows_the_life() {
     let server = Server::start().await;
     let client = server.client().await;
     let stdin = Some(proto::Stdin { mode: proto::stdin::Mode::Pipe.into(), ..Default::default() });
-    let request = shell("echo up; read line; exit 4").id("life").options(ExecutionOptions { stdin, ..Default::default() });
+    let request =
+        shell("echo up; read line; exit 4").id("life").options(ExecutionOptions { stdin, ..Default::default() });
     let mut events = client.execute(request).await;
     events.until(|event| matches!(event, Event::Output(_)).then_some(())).await;
     let running = client.get("life").await;

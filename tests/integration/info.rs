@@ -35,7 +35,10 @@ async fn the_server_tells_the_truth_about_itself() {
     assert!(!told.instance.is_empty() && told.platform.starts_with("Linux"), "{}", told.platform);
     let limits = told.limits.unwrap();
     assert_eq!((limits.max_concurrent, limits.max_queued, limits.max_request_bytes), (2, 7, 4 << 20));
-    assert_eq!((limits.max_output_bytes, limits.stdin_window_bytes, limits.retention_bytes), (1 << 20, 128 << 10, 1 << 30));
+    assert_eq!(
+        (limits.max_output_bytes, limits.stdin_window_bytes, limits.retention_bytes),
+        (1 << 20, 128 << 10, 1 << 30)
+    );
     assert_eq!((limits.max_timeout.unwrap().seconds, limits.retention_age.unwrap().seconds), (48 * 3600, 7200));
     assert!(told.degraded.is_empty(), "{:?}", told.degraded);
     for limit in ["cpu_time", "open_files", "output_bytes"] {
@@ -104,10 +107,10 @@ async fn health_is_told_for_the_server_and_each_service_until_it_stops() {
 /// The two versions of reflection differ in nothing but their package.
 macro_rules! reflected {
     ($server:expr, $version:ident) => {{
+        use tonic_reflection::pb::$version::ServerReflectionRequest;
         use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
         use tonic_reflection::pb::$version::server_reflection_request::MessageRequest;
         use tonic_reflection::pb::$version::server_reflection_response::MessageResponse;
-        use tonic_reflection::pb::$version::ServerReflectionRequest;
         let mut client = ServerReflectionClient::new($server.channel().await);
         let request = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
         let symbol = |name: &str| request(MessageRequest::FileContainingSymbol(name.to_owned()));
@@ -117,8 +120,7 @@ macro_rules! reflected {
             symbol("ccexecutor.v1.ErrorReason"),
             symbol("google.rpc.ErrorInfo"),
         ];
-        let mut answers =
-            client.server_reflection_info(tokio_stream::iter(requests)).await.unwrap().into_inner();
+        let mut answers = client.server_reflection_info(tokio_stream::iter(requests)).await.unwrap().into_inner();
         let mut next = async || answers.next().await.unwrap().unwrap().message_response.unwrap();
         let MessageResponse::ListServicesResponse(list) = next().await else { panic!("no list") };
         let names: BTreeSet<String> = list.service.into_iter().map(|service| service.name).collect();

@@ -117,7 +117,8 @@ async fn the_end_of_input_may_be_repeated_after_the_process_has_taken_it() {
     client.write("eof", input(Some(0), "x\n", true)).await.unwrap();
     let mut told = Vec::new();
     while told != b"x\neof\n" {
-        let bytes = events.until(|event| if let Event::Output(it) = event { Some(it.data.clone()) } else { None }).await;
+        let bytes =
+            events.until(|event| if let Event::Output(it) = event { Some(it.data.clone()) } else { None }).await;
         told.extend_from_slice(&bytes);
     }
     let repeated = client.write("eof", input(Some(0), "x\n", true)).await.unwrap();

@@ -31,7 +31,8 @@ where
 #[tokio::test]
 async fn the_run_has_a_terminal_for_input_output_and_errors() {
     let server = Server::start().await;
-    let script = "for fd in 0 1 2; do [ -t $fd ] && echo tty$fd; done; stty size; echo $TERM; echo oops >&2; tty > /dev/tty";
+    let script =
+        "for fd in 0 1 2; do [ -t $fd ] && echo tty$fd; done; stty size; echo $TERM; echo oops >&2; tty > /dev/tty";
     let seen = server.client().await.run(on_terminal(shell(script), Terminal::default())).await.is_whole();
     let text = String::from_utf8(seen.bytes(Channel::Terminal)).unwrap();
     let lines: Vec<&str> = text.split("\r\n").collect();
@@ -89,7 +90,9 @@ async fn control_c_interrupts() {
     shows(&mut events, "ready").await;
     client.write("int", input(None, "\x03", false)).await.unwrap();
     match &events.to_end().await.outcome().ending {
-        Some(proto::outcome::Ending::Signal(signal)) => assert_eq!((signal.number, signal.name.as_str()), (2, "SIGINT")),
+        Some(proto::outcome::Ending::Signal(signal)) => {
+            assert_eq!((signal.number, signal.name.as_str()), (2, "SIGINT"))
+        }
         other => panic!("{other:?}"),
     }
 }

@@ -96,8 +96,7 @@ impl Client {
     }
 
     pub(crate) async fn control(&self, id: &str, action: Action) -> Result<proto::ControlResponse, Status> {
-        let request =
-            proto::ControlRequest { execution_id: id.to_owned(), action: Some(action), ..Default::default() };
+        let request = proto::ControlRequest { execution_id: id.to_owned(), action: Some(action), ..Default::default() };
         self.executions.clone().control(request).await.map(tonic::Response::into_inner)
     }
 

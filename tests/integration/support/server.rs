@@ -135,7 +135,14 @@ impl Setup {
 
 impl Server {
     pub(crate) fn setup() -> Setup {
-        Setup { arguments: Vec::new(), environment: Vec::new(), settings: String::new(), state: None, state_dir: None, nobody: false }
+        Setup {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            settings: String::new(),
+            state: None,
+            state_dir: None,
+            nobody: false,
+        }
     }
 
     pub(crate) async fn start() -> Server {
