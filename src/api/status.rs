@@ -325,6 +325,14 @@ pub(crate) fn invalid_token(field: &str, error: &PageTokenError) -> Status {
         .into_status()
 }
 
+/// An export that had to leave something out.
+pub(crate) fn partly_corrupt(ids: &[String]) -> Status {
+    let shown = ids.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", ");
+    refuse(Code::DataLoss, ErrorReason::Corrupt, format!("{} runs could not be read whole: {shown}", ids.len()))
+        .suggest("everything else has been exported; restore the state directory, or delete these records")
+        .into_status()
+}
+
 /// A watcher that took nothing for too long.
 pub(crate) fn too_slow(cursor: Option<Cursor>) -> Status {
     let refusal =

@@ -21,7 +21,7 @@ use crate::proto::execution_event::Event;
 use crate::proto::execution_service_client::ExecutionServiceClient;
 use crate::proto::{AttachRequest, Cursor, ExecuteRequest, ExecutionEvent, Output, StreamOptions, attach_request};
 
-/// Silence on a stream after which it counts as broken; four of the longest wait between keepalives that is usual.
+/// Silence on a stream after which it counts as broken: four of the usual keepalives.
 const SILENCE: Duration = Duration::from_secs(60);
 /// The most output an event may carry that we follow: the most there is, since we only copy it.
 pub(super) const STREAM: StreamOptions = StreamOptions { keepalive_interval: None, max_output_bytes: 256 << 10 };
@@ -32,6 +32,8 @@ pub(super) struct Follower {
     start: Start,
     link: Link,
     patience: Patience,
+    /// After so long without a keepalive the stream counts as broken.
+    silence: Duration,
     /// Behind the last event seen.
     cursor: Option<Cursor>,
     /// The next byte wanted of each channel.
@@ -66,9 +68,20 @@ impl Follower {
     }
 
     fn new(client: ExecutionServiceClient<Channel>, start: Start) -> Follower {
-        let link = Link::Ended;
-        let (patience, offsets) = (Patience::default(), BTreeMap::new());
-        let mut follower = Follower { client, start, link, patience, cursor: None, offsets };
+        let asked = match &start {
+            Start::Execute(request) => request.stream,
+            Start::Attach(request) => request.stream,
+        };
+        let keepalive = asked.and_then(|stream| stream.keepalive_interval).and_then(|every| every.try_into().ok());
+        let mut follower = Follower {
+            client,
+            start,
+            link: Link::Ended,
+            patience: Patience::default(),
+            silence: keepalive.map_or(SILENCE, |every: Duration| SILENCE.max(every.saturating_mul(4))),
+            cursor: None,
+            offsets: BTreeMap::new(),
+        };
         follower.link = follower.open();
         follower
     }
@@ -97,18 +110,20 @@ impl Follower {
                     }
                     Err(status) => status,
                 },
-                Link::Open { events, heard } => match tokio::time::timeout_at(*heard + SILENCE, events.next()).await {
-                    Ok(Some(Ok(event))) => {
-                        *heard = Instant::now();
-                        if let Some(event) = self.take(event) {
-                            return Ok(Some(event));
+                Link::Open { events, heard } => {
+                    match tokio::time::timeout_at(*heard + self.silence, events.next()).await {
+                        Ok(Some(Ok(event))) => {
+                            *heard = Instant::now();
+                            if let Some(event) = self.take(event) {
+                                return Ok(Some(event));
+                            }
+                            continue;
                         }
-                        continue;
+                        Ok(Some(Err(status))) => status,
+                        Ok(None) => Status::unavailable("the stream ended before the run did"),
+                        Err(_) => Status::unavailable("the server fell silent"),
                     }
-                    Ok(Some(Err(status))) => status,
-                    Ok(None) => Status::unavailable("the stream ended before the run did"),
-                    Err(_) => Status::unavailable("nothing was heard for a minute"),
-                },
+                }
             };
             self.lost(&lost)?;
         }
@@ -117,13 +132,7 @@ impl Follower {
     /// Opens a stream: as asked at first, behind the last event later.
     fn open(&self) -> Link {
         let mut client = self.client.clone();
-        let again = AttachRequest {
-            execution_id: self.id().to_owned(),
-            from: self.cursor.map(attach_request::From::Cursor),
-            follow: true,
-            stream: Some(STREAM),
-            ..AttachRequest::default()
-        };
+        let from = self.cursor.map(attach_request::From::Cursor);
         let attach = match (&self.start, self.cursor) {
             (Start::Execute(request), None) => {
                 let request = request.as_ref().clone();
@@ -132,9 +141,15 @@ impl Follower {
                     Ok(events.map(|event| present(event?.event)).boxed())
                 }));
             }
-            (Start::Execute(_), Some(_)) => again,
+            (Start::Execute(request), Some(_)) => AttachRequest {
+                execution_id: request.execution_id.clone(),
+                from,
+                follow: true,
+                stream: request.stream,
+                ..AttachRequest::default()
+            },
             (Start::Attach(request), None) => request.as_ref().clone(),
-            (Start::Attach(request), Some(_)) => AttachRequest { from: again.from, ..request.as_ref().clone() },
+            (Start::Attach(request), Some(_)) => AttachRequest { from, ..request.as_ref().clone() },
         };
         Link::Opening(Box::pin(async move {
             let events = client.attach(attach).await?.into_inner();

@@ -63,12 +63,11 @@ Examples:
   cc-executor history list --filter 'cause = RUN_TIMEOUT AND duration > 10s'
   cc-executor serve --listen unix:/run/cc-executor.sock
 
-Commands find a server at --address. With none on this machine, they serve themselves in process, on the same
-records and output.
+Commands find a server at --address. With none on this machine, they serve themselves in process, on the same records and output.
 
-Exit codes of run, attach and wait: the command's own; 128 + N when signal N ended it; 124 after a timeout;
-125 when the service, or this command line, failed; 126 and 127 when the program cannot be executed or found;
-130 after Ctrl-C. All other commands exit with 0 or 125.";
+Exit codes of run, attach and wait: the command's own; 128 + N when signal N ended it; 124 after a timeout; 125 when the service, \
+or this command line, failed; 126 and 127 when the program cannot be executed or found; 130 after Ctrl-C. All other commands exit \
+with 0 or 125, doctor with 1 when a check fails.";
 
 #[derive(Subcommand)]
 enum Verb {
@@ -155,7 +154,7 @@ pub fn run() -> ExitCode {
     };
     let code = runtime.block_on(line.verb.act()).unwrap_or_else(|failure| {
         if !matches!(failure, Failure::OutputClosed) {
-            print::complain(&format!("cc-executor: {failure}"));
+            failure.to_string().lines().for_each(|line| print::complain(&format!("cc-executor: {line}")));
         }
         failure.exit_code()
     });

@@ -111,6 +111,17 @@ fn every_kind_of_value_is_read() {
 }
 
 #[test]
+fn log_level_must_be_a_filter() {
+    let level = |text| resolve("", &Environment::of([("LOG_LEVEL", text)], []), &Flags::default());
+    assert_eq!(level("warn,cc_executor=debug").unwrap().log.level.as_deref(), Some("warn,cc_executor=debug"));
+    let faults = level("cc_executor=loud").unwrap_err();
+    assert!(
+        faults.as_slice()[0].starts_with("environment LOG_LEVEL: \"cc_executor=loud\" is not a log filter"),
+        "{faults}"
+    );
+}
+
+#[test]
 fn zero_is_no_timeout() {
     let faults = from_file("drain = '0s'\n[timeouts]\nrun = '0s'").unwrap_err();
     assert_eq!(

@@ -54,7 +54,6 @@ pub struct Driver {
     output_incomplete: bool,
     /// Callers who want to know when the run is over.
     waiting_for_end: Vec<(Reply, u32)>,
-    had_followers: bool,
     queued_for: Duration,
 }
 
@@ -114,7 +113,6 @@ pub fn pair(
         survivors: Vec::new(),
         output_incomplete: false,
         waiting_for_end: Vec::new(),
-        had_followers: false,
         queued_for: Duration::ZERO,
     };
     (execution, driver)
@@ -200,7 +198,7 @@ impl Driver {
     async fn attend(&mut self, mut process: Attended, world: &World) -> Outcome {
         self.started(&process, world);
         while !process.is_over() {
-            let happening = process.next(&mut self.ends, &mut self.log, &self.input, &self.clocks).await;
+            let happening = process.next(&mut self.ends, &self.log, &self.input, &self.clocks).await;
             match happening {
                 Happening::Order(order) => self.obey(order, &mut process).await,
                 Happening::Exited(exit) => self.exited(exit, &mut process, world).await,
@@ -210,7 +208,9 @@ impl Driver {
                 Happening::Readable(stream) => self.pump(stream, &mut process).await,
                 Happening::Grew(file) => self.adopt(file, &mut process).await,
                 Happening::StdinWritable => self.feed(&mut process),
-                Happening::SpoolFailed(why) => self.spool_failed(why, &mut process).await,
+                Happening::Spool(Some(why)) => self.spool_failed(why, &mut process).await,
+                Happening::Spool(None) => {}
+                Happening::Full => self.hold_back(),
             }
         }
         self.close_input();
@@ -223,6 +223,8 @@ impl Driver {
     fn started(&mut self, process: &Attended, world: &World) {
         let now = Instant::now();
         self.clocks.start(now);
+        // One that ran out in the queue has found nobody to act on.
+        self.begin_lease();
         self.ends.pulse.beat(now);
         let pid = process.pid();
         let containment = containment(world.host.containment());
@@ -253,10 +255,19 @@ impl Driver {
                 Ending::Unknown { why }
             }
         };
+        if self.state() == State::Paused {
+            // What it leaves behind must be able to go on: nobody can resume a run that has exited.
+            let _gone = process.tree().thaw().await;
+            self.clocks.resume(Instant::now());
+        }
         let now = Instant::now();
         process.set_ending(ending.clone());
         self.close_input();
         process.close_stdin();
+        if self.ordered.is_none() && self.command.options.on_leak == LeakPolicy::Wait {
+            let members = process.tree().members().await.unwrap_or_default();
+            self.leaked = members.iter().map(listed).collect();
+        }
         self.read_pipes(process).await;
         self.log.note(Note::Exited { ending, open_channels: process.open_channels() });
         self.publish(|status| {
@@ -278,8 +289,9 @@ impl Driver {
 
     /// Nobody holds output any more, so there is nothing to wait for but processes about to end by themselves.
     fn shorten_drain(&mut self, process: &Attended) {
-        let waits = self.ordered.is_some() || self.command.options.on_leak == LeakPolicy::Kill;
-        if process.has_exited() && process.open_channels().is_empty() && waits {
+        // Those who were told to end have until the drain is over.
+        let are_leaked = self.ordered.is_none() && self.command.options.on_leak == LeakPolicy::Kill;
+        if process.has_exited() && process.open_channels().is_empty() && are_leaked {
             self.clocks.drain(LINGER, Instant::now());
         }
     }
@@ -425,7 +437,7 @@ impl Driver {
         if !process.has_exited() {
             self.change(State::Stopping, reason, actor);
         }
-        let grace = grace.or(self.clocks.limits().grace).unwrap_or_default();
+        let grace = grace.or_else(|| self.clocks.limits().grace).unwrap_or_default();
         self.clocks.stop(grace, now);
         if process.has_exited() {
             self.clocks.drain(self.clocks.limits().drain.unwrap_or_default().min(grace), now);
@@ -442,8 +454,10 @@ impl Driver {
     }
 
     async fn kill(&mut self, process: &mut Attended) -> u32 {
+        let killed = process.tree().kill().await;
+        // From now on, for the kill itself may have taken long to be answered.
         self.clocks.killed(UNKILLABLE_AFTER, Instant::now());
-        match process.tree().kill().await {
+        match killed {
             Ok(killed) => {
                 self.survivors = killed.survivors.iter().map(listed).collect();
                 self.sent(libc::SIGKILL, Ok(killed.processes))
@@ -572,6 +586,11 @@ impl Driver {
         }
     }
 
+    fn hold_back(&mut self) {
+        let message = "the room for output is used up: the command waits until it is ended".to_owned();
+        self.warn(WarningKind::OutputLimit, message, None);
+    }
+
     async fn spool_failed(&mut self, why: String, process: &mut Attended) {
         self.warn(WarningKind::Spool, format!("output cannot be stored: {why}"), None);
         if self.command.options.on_output_limit == super::command::OutputPolicy::Cancel && self.ordered.is_none() {
@@ -653,7 +672,7 @@ impl Driver {
     /// Nobody follows yet: the lease runs from the start.
     fn begin_lease(&mut self) {
         if let Some(lease) = self.lease()
-            && *self.ends.watchers.borrow() == 0
+            && self.ends.watchers.borrow().now == 0
         {
             self.clocks.abandon(lease, Instant::now());
         }
@@ -661,16 +680,15 @@ impl Driver {
 
     /// Takes note of who follows. True when the policy wants the run ended now.
     fn abandoned(&mut self) -> bool {
-        let followers = *self.ends.watchers.borrow_and_update();
-        if followers > 0 {
-            self.had_followers = true;
+        let following = *self.ends.watchers.borrow_and_update();
+        if following.now > 0 {
             self.clocks.reclaim();
             return false;
         }
         if let Some(lease) = self.lease() {
             self.clocks.abandon(lease, Instant::now());
         }
-        self.command.options.on_disconnect == DisconnectPolicy::CancelNow && self.had_followers
+        self.command.options.on_disconnect == DisconnectPolicy::CancelNow && following.ever
     }
 
     async fn count_followers(&mut self, process: &mut Attended) {
@@ -881,7 +899,6 @@ fn applied(processes: u32) -> Answer {
     Answer { result: Applied::Applied, processes, progress: None }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "used in map_err")]
 fn failed(error: os::TreeError) -> ControlError {
     ControlError::Failed(error.to_string())
 }

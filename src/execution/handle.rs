@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
-use tokio::sync::{OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::command::{Command, EffectiveTimeout};
@@ -22,15 +24,15 @@ const REMEMBERED_ANSWERS: usize = 256;
 
 /// A run, as everybody but its driver sees it.
 #[derive(Clone, Debug)]
-pub struct Execution(Arc<Shared>);
+pub struct Execution(Arc<Inner>);
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     identity: Identity,
     log: Log,
     status: watch::Receiver<Status>,
     orders: mpsc::Sender<Order>,
-    watchers: watch::Sender<u32>,
+    watchers: watch::Sender<Following>,
     pulse: Arc<Pulse>,
     answers: Mutex<VecDeque<Remembered>>,
 }
@@ -94,6 +96,15 @@ impl Pulse {
         let last = self.origin + Duration::from_millis(self.millis.load(Ordering::Relaxed));
         now.saturating_duration_since(last)
     }
+}
+
+/// Who follows a run. A visit too short to be seen leaves its trace in `ever`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Following {
+    /// So many now.
+    pub(super) now: u32,
+    /// Somebody has.
+    pub(super) ever: bool,
 }
 
 /// What a caller asks of a run.
@@ -265,14 +276,17 @@ pub(super) type Reply = oneshot::Sender<Result<Answer, ControlError>>;
 struct Remembered {
     request_id: String,
     request: Request,
-    answer: Arc<OnceCell<Result<Answer, ControlError>>>,
+    answer: SharedAnswer,
 }
+
+/// An answer on its way. Who stops waiting for it leaves it on its way for the next one who asks.
+type SharedAnswer = Shared<BoxFuture<'static, Result<Answer, ControlError>>>;
 
 /// The driver's ends of what the handle holds.
 pub(super) struct Ends {
     pub(super) status: watch::Sender<Status>,
     pub(super) orders: mpsc::Receiver<Order>,
-    pub(super) watchers: watch::Receiver<u32>,
+    pub(super) watchers: watch::Receiver<Following>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) log: Log,
 }
@@ -280,9 +294,9 @@ pub(super) struct Ends {
 pub(super) fn connect(identity: Identity, log: Log, status: Status, origin: Instant) -> (Execution, Ends) {
     let (status, status_seen) = watch::channel(status);
     let (orders_sent, orders) = mpsc::channel(32);
-    let (watchers_counted, watchers) = watch::channel(0);
+    let (watchers_counted, watchers) = watch::channel(Following::default());
     let pulse = Arc::new(Pulse::new(origin));
-    let shared = Shared {
+    let shared = Inner {
         identity,
         log: log.clone(),
         status: status_seen,
@@ -338,7 +352,7 @@ impl Execution {
             last_cursor: self.0.log.last(),
             channels: outcome.as_ref().map_or_else(|| self.0.log.summaries(), |outcome| outcome.channels.clone()),
             stdin_offset: status.stdin_offset,
-            watchers: *self.0.watchers.borrow(),
+            watchers: self.watchers(),
             outcome,
         }
     }
@@ -365,13 +379,13 @@ impl Execution {
     /// How many follow it.
     #[must_use]
     pub fn watchers(&self) -> u32 {
-        *self.0.watchers.borrow()
+        self.0.watchers.borrow().now
     }
 
     /// Counts the caller among those who follow, until the guard is dropped.
     #[must_use]
     pub fn follow(&self) -> Follower {
-        self.0.watchers.send_modify(|count| *count += 1);
+        self.0.watchers.send_modify(|following| *following = Following { now: following.now + 1, ever: true });
         Follower(self.clone())
     }
 
@@ -379,39 +393,28 @@ impl Execution {
     ///
     /// Cancel-safe in the sense that a request once sent is carried out whether or not its answer is awaited.
     pub async fn control(&self, request: Request, request_id: Option<String>) -> Result<Answer, ControlError> {
-        let Some(request_id) = request_id else { return self.send(request).await };
-        let answer = self.remember(request_id, &request)?;
-        answer.get_or_init(|| self.send(request)).await.clone()
+        match request_id {
+            Some(request_id) => self.remember(request_id, request)?.await,
+            None => send(self.0.orders.clone(), request).await,
+        }
     }
 
-    fn remember(
-        &self,
-        request_id: String,
-        request: &Request,
-    ) -> Result<Arc<OnceCell<Result<Answer, ControlError>>>, ControlError> {
+    /// The answer to the request, asked for only once whoever waits for it, and however often.
+    fn remember(&self, request_id: String, request: Request) -> Result<SharedAnswer, ControlError> {
         let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = answers.iter().find(|known| known.request_id == request_id) {
-            let same = known.request == *request;
-            return if same { Ok(Arc::clone(&known.answer)) } else { Err(ControlError::RequestIdReused) };
+            return if known.request == request {
+                Ok(known.answer.clone())
+            } else {
+                Err(ControlError::RequestIdReused)
+            };
         }
         if answers.len() == REMEMBERED_ANSWERS {
             answers.pop_front();
         }
-        let answer = Arc::new(OnceCell::new());
-        answers.push_back(Remembered { request_id, request: request.clone(), answer: Arc::clone(&answer) });
+        let answer = send(self.0.orders.clone(), request.clone()).boxed().shared();
+        answers.push_back(Remembered { request_id, request, answer: answer.clone() });
         Ok(answer)
-    }
-
-    async fn send(&self, request: Request) -> Result<Answer, ControlError> {
-        let (verb, expected) = (request.control.verb(), request.expected.clone());
-        let (reply, answer) = oneshot::channel();
-        if self.0.orders.send(Order::Request { request, reply }).await.is_ok()
-            && let Ok(answer) = answer.await
-        {
-            return answer;
-        }
-        // The driver is gone: the run is over.
-        terminal_answer(verb, &expected)
     }
 
     /// Ends the run on the server's behalf; nothing happens when it is over already.
@@ -424,6 +427,18 @@ impl Execution {
     pub async fn announce(&self, kind: super::event::WarningKind, message: &str, remaining: Option<Duration>) {
         let _over = self.0.orders.send(Order::Announce { kind, message: message.to_owned(), remaining }).await;
     }
+}
+
+async fn send(orders: mpsc::Sender<Order>, request: Request) -> Result<Answer, ControlError> {
+    let (verb, expected) = (request.control.verb(), request.expected.clone());
+    let (reply, answer) = oneshot::channel();
+    if orders.send(Order::Request { request, reply }).await.is_ok()
+        && let Ok(answer) = answer.await
+    {
+        return answer;
+    }
+    // The driver is gone: the run is over.
+    terminal_answer(verb, &expected)
 }
 
 /// The answer to anything that is asked of a run that is over.
@@ -460,6 +475,6 @@ pub struct Follower(Execution);
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.0.0.watchers.send_modify(|count| *count = count.saturating_sub(1));
+        self.0.0.watchers.send_modify(|following| following.now = following.now.saturating_sub(1));
     }
 }

@@ -31,7 +31,8 @@ impl Stopped {
     /// A process that was stopped already is not remembered, so it is not woken by [`Stopped::thaw`].
     pub(super) fn freeze(&mut self, mut list: impl FnMut() -> Vec<Process>) -> Answer {
         let mut asked: HashSet<Key> = self.0.iter().copied().collect();
-        let deadline = now() + SETTLING;
+        // Counted from the last process that was met: looking for them may take longer than a stop does.
+        let mut deadline = now() + SETTLING;
         let mut passes = 0;
         loop {
             let members: Vec<Process> = list().into_iter().filter(Process::is_alive).collect();
@@ -48,10 +49,12 @@ impl Stopped {
             }
             let complete = !found_new && members.iter().all(|member| is_held(member, &members));
             passes += u32::from(found_new);
-            if complete || passes >= PASSES || now() >= deadline {
+            if complete || passes >= PASSES || (!found_new && now() >= deadline) {
                 return Answer::Frozen { processes: count(members.len()), complete };
             }
-            if !found_new {
+            if found_new {
+                deadline = now() + SETTLING;
+            } else {
                 syscall::pause(Duration::from_millis(1));
             }
         }
@@ -198,4 +201,25 @@ pub(super) fn count(size: usize) -> u32 {
 /// The shim and the blocking threads have no runtime whose clock could be asked.
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freeze_is_complete_however_long_the_search_takes() {
+        #[expect(clippy::disallowed_methods, reason = "only something to look for")]
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let slowly = || {
+            syscall::pause(SETTLING + Duration::from_millis(10));
+            Process::read(pid).into_iter().collect()
+        };
+        let mut stopped = Stopped::default();
+        assert!(matches!(stopped.freeze(slowly), Answer::Frozen { processes: 1, complete: true }));
+        assert_eq!(stopped.thaw(), 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 }

@@ -72,17 +72,13 @@ impl Remains {
                 || in_cgroup.contains(&process.pid)
                 || process::has_variable(process.pid, MARKER, OsStr::new(&self.id))
         };
-        let roots: Vec<Process> = everything
+        let mut found: Vec<Process> = everything
             .iter()
             .filter(|process| process.pid > 1 && process.pid != own && belongs(process))
             .cloned()
             .collect();
-        let mut seen: HashSet<i32> = roots.iter().map(|process| process.pid).collect();
-        let mut found = roots.clone();
-        for root in &roots {
-            let below = process::below(root.pid, everything.clone());
-            found.extend(below.into_iter().filter(|process| process.pid != own && seen.insert(process.pid)));
-        }
+        let roots: Vec<i32> = found.iter().map(|process| process.pid).collect();
+        found.extend(process::below(&roots, everything).into_iter().filter(|process| process.pid != own));
         // The leader first, then the oldest: that is parents before children, nearly always.
         found.sort_by_key(|process| (process.pid != self.leader, process.started, process.pid));
         found

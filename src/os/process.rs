@@ -2,7 +2,7 @@
 //!
 //! Only reads. A process that ended while we looked is simply absent.
 
-use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt, time::Duration};
+use std::{collections::HashSet, ffi::OsStr, fs, os::unix::ffi::OsStrExt, time::Duration};
 
 use super::syscall;
 
@@ -105,10 +105,10 @@ pub(super) fn lists_children() -> bool {
 /// Every process below `root`, parents before children, zombies included, `root` itself not.
 pub(super) fn descendants(root: i32) -> Vec<Process> {
     if !lists_children() {
-        return below(root, all());
+        return below(&[root], all());
     }
     let mut found: Vec<Process> = Vec::new();
-    let mut seen = std::collections::HashSet::from([root]);
+    let mut seen = HashSet::from([root]);
     let mut next = 0;
     let mut parent = root;
     loop {
@@ -123,13 +123,14 @@ pub(super) fn descendants(root: i32) -> Vec<Process> {
     }
 }
 
-/// Those of `processes` that descend from `root`, parents before children.
-pub(super) fn below(root: i32, mut processes: Vec<Process>) -> Vec<Process> {
+/// Those of `processes` that descend from one of `roots` and are none themselves, parents before children.
+pub(super) fn below(roots: &[i32], mut processes: Vec<Process>) -> Vec<Process> {
     let mut found: Vec<Process> = Vec::new();
-    let mut parents = vec![root];
+    processes.retain(|process| !roots.contains(&process.pid));
+    let mut parents: HashSet<i32> = roots.iter().copied().collect();
     while !parents.is_empty() {
         let (level, rest): (Vec<_>, Vec<_>) =
-            processes.into_iter().partition(|process| parents.contains(&process.parent) && process.pid != root);
+            processes.into_iter().partition(|process| parents.contains(&process.parent));
         parents = level.iter().map(|process| process.pid).collect();
         found.extend(level);
         processes = rest;

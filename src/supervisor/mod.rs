@@ -30,7 +30,7 @@ pub use config::Config;
 use crate::execution::command::{Command, EffectiveTimeout};
 use crate::execution::driver::{self, World};
 use crate::execution::event::WarningKind;
-use crate::execution::handle::{Execution, Identity};
+use crate::execution::handle::{Execution, Follower, Identity};
 use crate::execution::launch::Surroundings;
 use crate::execution::log::{Log, LogConfig, LogError, Spool};
 use crate::execution::outcome::{Cause, Outcome};
@@ -218,7 +218,47 @@ impl Supervisor {
     }
 
     /// Starts a run, or finds the one that has the id and the command already.
+    ///
+    /// Cancel-safe: there is no half-started run, it is there or it is not.
     pub async fn start(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<Started, StartError> {
+        let supervisor = self.clone();
+        self.to_the_end(async move { supervisor.claim(id, command, spec_sha256).await }).await
+    }
+
+    /// As [`Supervisor::start`], for a caller who follows a run that lives from its first moment on: one who goes away
+    /// before this returns has followed it.
+    pub async fn start_followed(
+        &self,
+        id: Option<ExecutionId>,
+        command: Command,
+        spec_sha256: [u8; 32],
+    ) -> Result<(Started, Option<Follower>), StartError> {
+        let supervisor = self.clone();
+        let start = async move {
+            let started = supervisor.claim(id, command, spec_sha256).await?;
+            let follower = match &started.run {
+                Run::Live(execution) => Some(execution.follow()),
+                Run::Ended(_) => None,
+            };
+            Ok((started, follower))
+        };
+        self.to_the_end(start).await
+    }
+
+    /// Does it whether or not anybody goes on waiting for it.
+    async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        match self.0.tasks.spawn(work).await {
+            Ok(done) => done,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+
+    async fn claim(
         &self,
         id: Option<ExecutionId>,
         command: Command,
@@ -268,6 +308,8 @@ impl Supervisor {
         let shown = command.redacted();
         let created = Timestamp::now();
         let record = self.0.record(accepted(id.clone(), shown.clone(), created), spec_sha256, timeouts.clone());
+        // A spool that cannot even be looked at is to be found out before the run is on record.
+        self.0.spool.exists(&id).map_err(|error| FindError::from(LogError::from(error)))?;
         match self.0.history.begin(&record).await.map_err(FindError::from)? {
             Claim::New => {}
             Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
@@ -440,10 +482,13 @@ impl Supervisor {
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let waiting = self.0.history_failures.load(Ordering::Relaxed);
-        (waiting > 0)
-            .then(|| format!("{waiting} records wait to be written: the history store does not take them"))
-            .into_iter()
-            .collect()
+        let history = (waiting > 0)
+            .then(|| format!("{waiting} records wait to be written: the history store does not take them"));
+        let failures: Vec<String> =
+            self.executions().iter().filter_map(|execution| execution.log().failure()).collect();
+        let spool =
+            failures.first().map(|why| format!("the output of {} runs cannot be stored: {why}", failures.len()));
+        history.into_iter().chain(spool).collect()
     }
 
     /// Whether new runs are refused.

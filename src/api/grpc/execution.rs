@@ -54,7 +54,8 @@ impl ExecutionService for Service {
         let id = convert::optional_execution_id(request.execution_id)?;
         let manner = Manner::parse(request.stream)?;
         let (command, digest) = convert::command(request.command, request.options)?;
-        let Started { run, existed } = self.0.supervisor.start(id, command, digest).await?;
+        let (Started { run, existed }, _until_it_is_followed) =
+            self.0.supervisor.start_followed(id, command, digest).await?;
         let events = self.follow(run, existed, Wanted::all(manner)).await?;
         Ok(Response::new(Responses { events, wrap: |event| proto::ExecuteResponse { event: Some(event) } }))
     }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::super::convert::{fault, signal_name, timestamp};
+use super::super::status;
 use crate::execution::event::{Cursor, EventKind};
 use crate::execution::log::{From, Item, ReadOptions};
 use crate::execution::outcome::Ending;
@@ -69,6 +70,8 @@ pub(super) struct Export {
     /// The run in whose middle to go on, and behind which event.
     within: Option<Cursor>,
     chunk: Vec<u8>,
+    /// Runs of which something could not be read.
+    corrupt: Vec<String>,
 }
 
 /// Where chunks go.
@@ -94,7 +97,7 @@ impl Export {
             Some(Ok(seq)) if format == Format::Events && after.is_some() => Some(Cursor::at(seq)),
             Some(_) => return Err(fault("resume_token", "is not a token of an export in this format").into()),
         };
-        Ok(Export { supervisor, filter, format, after, within, chunk: Vec::new() })
+        Ok(Export { supervisor, filter, format, after, within, chunk: Vec::new(), corrupt: Vec::new() })
     }
 
     /// Writes everything, or until the reader is gone.
@@ -128,6 +131,7 @@ impl Export {
                 Ok(page) => page,
                 Err(error) => return Ok(Err(error.into())),
             };
+            self.corrupt.extend(page.records.corrupt.into_iter().map(String::from));
             for record in page.records.sound {
                 self.record(record, chunks).await?;
             }
@@ -137,7 +141,7 @@ impl Export {
             self.after = page.next;
         }
         self.flush(None, chunks).await?;
-        Ok(Ok(()))
+        Ok(if self.corrupt.is_empty() { Ok(()) } else { Err(status::partly_corrupt(&self.corrupt)) })
     }
 
     async fn record(&mut self, record: Record, chunks: &Chunks) -> Result<(), Gone> {
@@ -158,11 +162,14 @@ impl Export {
         if self.chunk.len() >= CHUNK { self.flush(None, chunks).await } else { Ok(()) }
     }
 
-    /// The events of one run, output included. A log that is gone or damaged is left out; the record is in the history.
+    /// The events of one run, output included.
     async fn events(&mut self, record: &Record, from: From, chunks: &Chunks) -> Result<(), Gone> {
         let id = record.snapshot.id.to_string();
-        let Ok(log) = self.supervisor.log(&Run::Ended(Box::new(record.clone()))).await else { return Ok(()) };
-        let Ok(mut reader) = log.read(from, ReadOptions::default()) else { return Ok(()) };
+        let log = self.supervisor.log(&Run::Ended(Box::new(record.clone()))).await;
+        let Ok(mut reader) = log.and_then(|log| Ok(log.read(from, ReadOptions::default())?)) else {
+            self.corrupt.push(id);
+            return Ok(());
+        };
         loop {
             let event = match reader.next().await {
                 Ok(Item::Event(event) | Item::Gap(event)) => event,
@@ -170,6 +177,7 @@ impl Export {
                 Ok(Item::End) => break,
                 Err(error) => {
                     tracing::warn!(id, %error, "the export leaves out the rest of a damaged log");
+                    self.corrupt.push(id);
                     break;
                 }
             };

@@ -8,11 +8,13 @@ use super::super::convert::{self, fault};
 use super::export::{Export, Format};
 use super::{Parts, after, filter, page_size};
 use crate::execution::event::Channel;
+use crate::execution::log::LogError;
 use crate::history::page::PageToken;
 use crate::history::stats::Group;
 use crate::history::{Query, Record};
 use crate::proto;
 use crate::proto::history_service_server::HistoryService;
+use crate::supervisor::Run;
 
 /// The service.
 pub(super) struct Service(pub(super) Parts);
@@ -44,6 +46,7 @@ impl HistoryService for Service {
         Ok(Response::new(proto::ListRecordsResponse {
             records: page.records.sound.into_iter().map(Record::into).collect(),
             next_page_token: page.next.map(|key| PageToken::encode(&key, &query.filter)).unwrap_or_default(),
+            corrupt_execution_ids: page.records.corrupt.into_iter().map(Into::into).collect(),
         }))
     }
 
@@ -55,16 +58,22 @@ impl HistoryService for Service {
         let id = convert::execution_id(request.execution_id)?;
         let channel = convert::optional_channel(request.channel, "channel")?;
         let run = self.0.supervisor.find(&id).await?;
-        let channel = channel.unwrap_or(match self.0.supervisor.snapshot(&run).command.options.terminal {
+        let channel = channel.unwrap_or_else(|| match self.0.supervisor.snapshot(&run).command.options.terminal {
             Some(_) => Channel::Terminal,
             None => Channel::Stdout,
         });
         let log = self.0.supervisor.log(&run).await?;
         let mut bytes = log.read_channel(channel, request.offset, request.limit)?;
+        let is_cut = match &run {
+            Run::Live(_) => false,
+            // Only the very last event may be missing: a crash can come between the record and it.
+            Run::Ended(record) => log.last().seq + 1 < record.snapshot.last_cursor.seq,
+        };
         let (pieces, stream) = mpsc::channel(2);
         self.0.watchers.spawn(async move {
             loop {
                 let piece = match bytes.next().await {
+                    Ok(None) if is_cut => Err(LogError::Corrupt.into()),
                     Ok(None) => return,
                     Ok(Some((offset, data))) => Ok(proto::ReadOutputResponse { offset, data }),
                     Err(error) => Err(error.into()),

@@ -74,7 +74,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     let runs = u64::from(facts.info.limits.as_ref().map_or(1, |limits| limits.max_concurrent.max(1)));
     let mut checks = vec![server(facts)];
     if let Some(machine) = &facts.machine {
-        checks.extend([state_dir(machine), disk(machine)]);
+        checks.extend([state_dir(machine, facts.is_own), disk(machine)]);
     }
     checks.extend([containment(&facts.info), limits(&facts.info)]);
     if let Some(machine) = &facts.machine {
@@ -94,8 +94,9 @@ fn server(facts: &Facts) -> Check {
     }
 }
 
-fn state_dir(machine: &Machine) -> Check {
-    let directory = &machine.state_dir;
+fn state_dir(machine: &Machine, is_own: bool) -> Check {
+    let whose = if is_own { "" } else { " (by this configuration; the server may have another)" };
+    let directory = format!("{}{whose}", machine.state_dir);
     match &machine.not_writable {
         None => Check::ok("state directory", format!("{directory} can be written")),
         Some(why) => Check::fail(

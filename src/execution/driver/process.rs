@@ -45,8 +45,10 @@ pub(super) enum Happening {
     Grew(usize),
     /// The process takes input.
     StdinWritable,
-    /// Output cannot be stored, for the first time or for another reason.
-    SpoolFailed(String),
+    /// Output cannot be stored, for the first time or for another reason; or it can again.
+    Spool(Option<String>),
+    /// There is no room for output, and the child is held back.
+    Full,
 }
 
 /// A process with its open ends.
@@ -61,6 +63,7 @@ pub(super) struct Attended {
     ending: Option<Ending>,
     usage: Option<os::Usage>,
     spool_failure: Option<String>,
+    was_full: bool,
     over: bool,
 }
 
@@ -106,25 +109,13 @@ impl Attended {
             ending: None,
             usage: None,
             spool_failure: None,
+            was_full: false,
             over: false,
         }
     }
 
     /// Waits for whatever happens next, orders first. Cancel-safe.
-    pub(super) async fn next(
-        &mut self,
-        ends: &mut Ends,
-        log: &mut Writer,
-        input: &Input,
-        clocks: &Clocks,
-    ) -> Happening {
-        let failure = log.failure();
-        if failure != self.spool_failure {
-            self.spool_failure.clone_from(&failure);
-            if let Some(why) = failure {
-                return Happening::SpoolFailed(why);
-            }
-        }
+    pub(super) async fn next(&mut self, ends: &mut Ends, log: &Writer, input: &Input, clocks: &Clocks) -> Happening {
         let alarm = clocks.next(Instant::now());
         let wants_input = input.front().is_some() || input.is_finished();
         let (exited, emptied) = (self.ending.is_some(), self.usage.is_some());
@@ -134,6 +125,14 @@ impl Attended {
             turn = turn(&mut self.child, exited, emptied) => turn,
             () = super::until(alarm) => Happening::Alarm(alarm.expect("it rang").1),
             Ok(()) = ends.watchers.changed() => Happening::Followers,
+            failure = log.failure_changed(self.spool_failure.as_deref()) => {
+                self.spool_failure.clone_from(&failure);
+                Happening::Spool(failure)
+            }
+            () = log.full(), if !self.was_full => {
+                self.was_full = true;
+                Happening::Full
+            }
             () = writable(self.stdin.as_ref()), if wants_input => Happening::StdinWritable,
             ready = output(log, &self.streams, &self.files) => ready,
         }
@@ -184,7 +183,15 @@ impl Attended {
 
     /// Takes what is in a stream now, up to a fair share. `None` when there was nothing.
     pub(super) fn read(&mut self, stream: usize, log: &mut Writer) -> Option<Appended> {
-        self.read_up_to(stream, READS_IN_A_ROW, os::Reader::try_read, log)
+        let mut worst = None;
+        for _ in 0..READS_IN_A_ROW {
+            let Some(appended) = self.read_up_to(stream, 1, os::Reader::try_read, log) else { break };
+            worst = Some(worse(worst, appended));
+            if !log.is_ready() {
+                break;
+            }
+        }
+        worst
     }
 
     fn read_up_to(
@@ -300,7 +307,7 @@ impl Attended {
             let emptied = tokio::time::timeout(Duration::from_secs(1), self.child.emptied());
             self.usage = emptied.await.ok();
         }
-        self.usage.clone()
+        self.usage
     }
 
     pub(super) async fn release(self) {
@@ -325,7 +332,7 @@ async fn writable(stdin: Option<&os::Writer>) {
 }
 
 /// Waits for output, and for room to put it.
-async fn output(log: &mut Writer, streams: &[Stream], files: &[Followed]) -> Happening {
+async fn output(log: &Writer, streams: &[Stream], files: &[Followed]) -> Happening {
     if streams.is_empty() && files.is_empty() {
         std::future::pending::<()>().await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::disk::Disk;
 use super::files::Files;
 use super::scribe::Scribe;
 use super::state::{Ending, State};
@@ -19,6 +20,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) files: Files,
+    pub(super) disk: Arc<Disk>,
     state: Mutex<State>,
     /// Locked by the job alone.
     scribe: Mutex<Scribe>,
@@ -31,9 +33,10 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(files: Files, state: State, scribe: Scribe) -> Arc<Core> {
+    pub(super) fn new(disk: Arc<Disk>, files: Files, state: State, scribe: Scribe) -> Arc<Core> {
         Arc::new(Core {
             files,
+            disk,
             state: Mutex::new(state),
             scribe: Mutex::new(scribe),
             grown: Notify::new(),
@@ -70,14 +73,23 @@ impl Core {
 
     /// Waits until `is_done` holds, which only the job can bring about. Cancel-safe.
     pub(super) async fn until(&self, is_done: impl Fn(&State) -> bool) {
-        loop {
-            let progress = self.progress.notified();
-            tokio::pin!(progress);
-            progress.as_mut().enable();
+        self.wait(&self.progress, is_done).await;
+    }
+
+    /// Waits until there is event `next`, or never will be. Cancel-safe.
+    pub(super) async fn has_event(&self, next: u64) {
+        self.wait(&self.grown, |state| state.tail.end().seq > next || state.ending().is_some()).await;
+    }
+
+    async fn wait(&self, notify: &Notify, is_done: impl Fn(&State) -> bool) {
+        while !is_done(&self.state()) {
+            let notified = notify.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
             if is_done(&self.state()) {
                 return;
             }
-            progress.await;
+            notified.await;
         }
     }
 
@@ -127,12 +139,16 @@ impl Core {
             }
             matches!(state.ending(), Some(Ending::Sealed(_))).then(|| (state.tail.end(), state.summaries(true)))
         };
-        if let Some((end, summaries)) = seal
-            && let Err(error) = scribe.seal(&self.files, end, summaries)
-        {
+        let sealed = seal.map_or(Ok(()), |(end, summaries)| scribe.seal(&self.files, end, summaries));
+        let mut state = self.state();
+        if let Err(error) = sealed {
+            state.spool_failed(error.to_string());
+            if !state.is_given_up() {
+                return;
+            }
             tracing::warn!(%error, "could not seal an event log");
         }
-        self.state().finish();
+        state.finish();
     }
 }
 
@@ -148,8 +164,8 @@ async fn write_behind(core: Arc<Core>) {
             () = core.urgent.notified() => {}
         }
         let job = Arc::clone(&core);
-        if let Err(error) = tokio::task::spawn_blocking(move || job.write_all()).await {
-            core.state().spool_failed(format!("the writing job failed: {error}"));
+        if core.disk.write(move || job.write_all()).await.is_none() {
+            core.state().spool_failed("the writing job did not come to its end".to_owned());
         }
         if core.state().end_job() {
             return;

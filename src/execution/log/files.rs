@@ -106,7 +106,7 @@ impl Files {
         options.write(true).append(append).create_new(true).mode(0o600);
         match options.open(self.path(part)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                DirBuilder::new().recursive(true).mode(0o700).create(self.directory())?;
+                make_directory(&self.directory())?;
                 options.open(self.path(part))
             }
             opened => opened,
@@ -158,6 +158,11 @@ impl Files {
         }
         Ok(())
     }
+}
+
+/// Makes a directory that nobody else may look into, if there is none.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// What a file takes of the disk, bytes; 0 when there is none.

@@ -53,7 +53,7 @@ impl Place {
 
     /// Events of output before it.
     pub(super) fn outputs(&self) -> u64 {
-        (self.seq - 1).saturating_sub(self.notes)
+        self.seq.saturating_sub(1).saturating_sub(self.notes)
     }
 
     /// Goes behind output that ends at `end`.

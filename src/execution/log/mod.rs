@@ -17,6 +17,7 @@ mod assemble;
 mod channel_reader;
 mod core;
 mod digest;
+mod disk;
 mod files;
 pub mod frame;
 mod index;
@@ -185,6 +186,12 @@ impl Log {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.core.state().ending().is_some()
+    }
+
+    /// The disk's last error; `None` when all is well.
+    #[must_use]
+    pub fn failure(&self) -> Option<String> {
+        self.core.state().failure().map(str::to_owned)
     }
 
     /// The channels that exist; with digests once the log is sealed and written.

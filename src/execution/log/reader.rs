@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::assemble::{Assembler, Floor};
 use super::core::Core;
+use super::disk::Share;
 use super::index::Place;
 use super::replay::{Batch, Replay};
 use super::state::State;
@@ -24,7 +25,9 @@ pub struct Reader {
     head: Option<u64>,
     assembler: Assembler,
     /// What is being read from the disk.
-    replay: Option<JoinHandle<Result<Batch, LogError>>>,
+    replay: Option<JoinHandle<Option<Result<Batch, LogError>>>>,
+    /// While output that was read from the disk is held.
+    share: Option<Share>,
     /// [`Item::End`] is all that is left.
     is_at_end: bool,
 }
@@ -49,6 +52,7 @@ impl Reader {
             head: Some(head),
             assembler: Assembler::new(wanted, options.max_output_bytes, floor, start.offsets),
             replay: None,
+            share: None,
             is_at_end: false,
         })
     }
@@ -66,17 +70,15 @@ impl Reader {
                 return self.checked(item);
             }
             if let Some(replay) = &mut self.replay {
-                let batch = replay.await.map_err(std::io::Error::other);
+                let batch = replay.await;
                 self.replay = None;
-                let batch = batch??;
+                let batch = batch.ok().flatten().ok_or_else(|| std::io::Error::other("reading was broken off"))??;
                 batch.pieces.into_iter().for_each(|piece| self.assembler.push(piece));
                 self.assembler.flush();
                 self.next = batch.next;
                 continue;
             }
-            let grown = core.grown.notified();
-            tokio::pin!(grown);
-            grown.as_mut().enable();
+            self.share = None;
             let step = core.state().step(self.next, self.head, self.assembler.most());
             match step {
                 Step::Take { pieces, next } => {
@@ -85,6 +87,7 @@ impl Reader {
                     self.next = next;
                 }
                 Step::Replay { blocks, trimmed } => {
+                    let share = core.disk.share();
                     let replay = Replay {
                         files: core.files.clone(),
                         blocks,
@@ -92,8 +95,11 @@ impl Reader {
                         trimmed,
                         wanted: self.assembler.wanted(),
                         most: self.assembler.most(),
+                        enough: share.bytes(),
                     };
-                    self.replay = Some(tokio::task::spawn_blocking(move || replay.read()));
+                    self.share = Some(share);
+                    let disk = Arc::clone(&core.disk);
+                    self.replay = Some(tokio::spawn(async move { disk.read(|| replay.read()).await }));
                 }
                 Step::Live => {
                     self.head = None;
@@ -109,7 +115,7 @@ impl Reader {
                 Step::Wait => {
                     self.assembler.settle();
                     if self.assembler.is_empty() {
-                        grown.await;
+                        core.has_event(self.next).await;
                     }
                 }
             }

@@ -12,7 +12,6 @@ use super::assemble::{Missing, Piece};
 use super::files::{Files, Part, absent_is_none, read_range};
 use super::frame::{Body, Frames, Remark};
 use super::index::{Checkpoint, Place};
-use super::step::BATCH_BYTES;
 use crate::execution::event::{Channel, GapReason, Note};
 
 /// What to read.
@@ -29,6 +28,8 @@ pub(super) struct Replay {
     pub(super) wanted: [bool; 3],
     /// Output is joined up to so many bytes.
     pub(super) most: usize,
+    /// About so much output is enough, bytes.
+    pub(super) enough: usize,
 }
 
 /// What was read.
@@ -98,7 +99,7 @@ impl Replay {
         let mut found = walk(&frames, first.place, last.place).into_iter().peekable();
 
         let mut reading = Reading { replay: &self, channels: [None, None, None], pieces: Vec::new(), bytes: 0 };
-        while let Some(next) = found.next_if(|_| reading.bytes < BATCH_BYTES) {
+        while let Some(next) = found.next_if(|_| reading.bytes < self.enough) {
             match next {
                 passed if passed.seq() < self.next => {}
                 Found::Note { seq, time, note } => reading.pieces.push(Piece::Note { seq, time, note: *note }),
@@ -117,7 +118,7 @@ impl Replay {
                         Found::Output(next) => {
                             next.channel == stored.channel
                                 && next.offset == end
-                                && next.range().end - stored.offset <= self.most as u64
+                                && next.range().end - stored.offset <= self.most.min(self.enough) as u64
                         }
                         Found::Note { .. } | Found::Missing(_) => false,
                     };

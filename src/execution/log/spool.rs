@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::core::Core;
 use super::digest::Digests;
-use super::files::{Files, Part, absent_is_none, allocated};
+use super::disk::Disk;
+use super::files::{Files, Part, absent_is_none, allocated, make_directory};
 use super::index::{Index, Place};
 use super::scan::scan;
 use super::scribe::Scribe;
@@ -21,6 +22,7 @@ use crate::execution::command::OutputPolicy;
 #[derive(Clone, Debug)]
 pub struct Spool {
     directory: Arc<Path>,
+    disk: Arc<Disk>,
 }
 
 impl Spool {
@@ -29,8 +31,8 @@ impl Spool {
     /// # Errors
     /// When it cannot be made.
     pub fn open(directory: PathBuf) -> io::Result<Spool> {
-        std::fs::create_dir_all(&directory)?;
-        Ok(Spool { directory: directory.into() })
+        make_directory(&directory)?;
+        Ok(Spool { directory: directory.into(), disk: Disk::new() })
     }
 
     /// A new log. Looks whether there is one, and writes nothing before the first events are written behind.
@@ -43,8 +45,16 @@ impl Spool {
             return Err(LogError::Exists);
         }
         let state = State::new(config.clone(), Index::new(config.step()), Digests::new(), Place::START);
-        let core = Core::new(files, state, Scribe::new());
+        let core = Core::new(Arc::clone(&self.disk), files, state, Scribe::new());
         Ok((Writer::new(Arc::clone(&core)), Log { core }))
+    }
+
+    /// Whether there is a log of this run.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub fn exists(&self, id: &ExecutionId) -> io::Result<bool> {
+        self.files(id).exists(Part::Log)
     }
 
     /// The log of a run that has ended. If its writer was lost, that is announced at its end.
@@ -57,7 +67,7 @@ impl Spool {
         let ending = scan.sealed.take().map_or(Ending::Lost, Ending::Sealed);
         let mut state = scan.into_state(kept());
         state.ended(ending);
-        Ok(Log { core: Core::new(files, state, Scribe::new()) })
+        Ok(Log { core: Core::new(Arc::clone(&self.disk), files, state, Scribe::new()) })
     }
 
     /// A log whose writer was lost, to be continued: behind its last good event, and with the bytes that had come to the disk
@@ -72,7 +82,7 @@ impl Spool {
             return Err(LogError::Sealed);
         }
         let (state, scribe) = scan.into_continued(&files, kept())?;
-        let core = Core::new(files, state, scribe);
+        let core = Core::new(Arc::clone(&self.disk), files, state, scribe);
         Ok((Writer::new(Arc::clone(&core)), Log { core }))
     }
 

@@ -1,31 +1,22 @@
 //! What a log holds and what it does next: every decision about limits, memory and loss. Pure; the caller holds the lock,
 //! gives the time and does what is decided. It refuses to know files and who reads.
 
+mod behind;
+mod room;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::digest::Digests;
-use super::frame::OUTPUT_FRAME_BYTES;
-use super::index::{Checkpoint, Index, Place};
-use super::tail::{BUFFER_BYTES, Content, Entry, Tail};
+use super::index::{Index, Place};
+use super::tail::{BUFFER_BYTES, Tail};
 use super::{Appended, LogConfig};
-use crate::execution::command::OutputPolicy;
-use crate::execution::event::{Channel, Gap, GapReason, Note};
+use crate::execution::event::{Channel, Note};
 use crate::execution::outcome::ChannelSummary;
 
-/// With so much output waiting for the disk, bytes, the writer is asked to wait.
-pub(super) const PENDING_BYTES: usize = 1 << 20;
-/// With so much output waiting, bytes, the disk is used at once.
-pub(super) const URGENT_BYTES: usize = 256 << 10;
-/// Work is handed to the disk in portions of about so much output, bytes.
-const PORTION_BYTES: usize = 4 << 20;
-/// The log file may be as large as this part of the room for output, and at least [`LEAST_LOG_BYTES`].
-const LOG_SHARE: u64 = 16;
-const LEAST_LOG_BYTES: u64 = 1 << 20;
-/// So often a disk that fails is tried for a log that has ended; once more without the output, and that is all.
-const LAST_ATTEMPTS: u32 = 3;
+pub(super) use behind::Work;
 
 /// Everything about one log but its files.
 #[derive(Debug)]
@@ -75,35 +66,6 @@ pub(super) enum Ending {
     Sealed(Vec<ChannelSummary>),
     /// Its writer went away.
     Lost,
-}
-
-/// A portion of what waits for the disk.
-#[derive(Debug)]
-pub(super) struct Work {
-    /// In order; their data is frozen.
-    pub(super) entries: Vec<Entry>,
-    /// Before the first of them.
-    pub(super) start: Place,
-    /// Output before this place is to be dropped.
-    pub(super) trimmed: Place,
-    /// The log file is to be forgotten up to here.
-    pub(super) forgotten: Option<Checkpoint>,
-}
-
-/// Output on its way into the digests.
-#[derive(Debug)]
-pub(super) struct Undigested {
-    digests: Digests,
-    output: Vec<(Channel, Bytes)>,
-    through: u64,
-}
-
-impl Undigested {
-    /// Takes a while.
-    pub(super) fn digest(mut self) -> Digests {
-        self.digests.update(&self.output, self.through);
-        self.digests
-    }
 }
 
 impl State {
@@ -208,258 +170,9 @@ impl State {
         Channel::ALL.map(|channel| end.offsets[channel.index()] + self.channels[channel.index()].dropped)
     }
 
-    /// Whether all output has been digested.
-    pub(super) fn is_digested(&self) -> bool {
-        self.digests.digested().is_some_and(|digested| digested >= self.tail.end().seq - 1) && self.discarded.is_empty()
-    }
-
-    /// Digests what has not been, if it is at most `most` bytes. Returns whether everything is digested.
-    pub(super) fn digest_at_once(&mut self, most: usize) -> bool {
-        let Some(digested) = self.digests.digested() else { return false };
-        let stored: usize = self.tail.from(digested.saturating_add(1)).map(Entry::output_bytes).sum();
-        let discarded: usize = self.discarded.iter().map(|(_, data)| data.len()).sum();
-        if stored + discarded <= most
-            && let Some(undigested) = self.take_undigested()
-        {
-            self.digests = undigested.digest();
-        }
-        self.is_digested()
-    }
-
-    /// How many more bytes may be stored.
-    fn room(&self) -> u64 {
-        match self.config.policy {
-            OutputPolicy::DropOldest | OutputPolicy::Block => u64::MAX,
-            OutputPolicy::DropNewest | OutputPolicy::Cancel => self.left(),
-        }
-    }
-
-    fn left(&self) -> u64 {
-        let end = self.tail.end();
-        let is_full = self.is_discarding() || !self.fits(&Place::START, u64::MAX, self.log_bytes());
-        if is_full { 0 } else { self.config.output_bytes.saturating_sub(end.output_bytes()) }
-    }
-
-    /// Whether output has been forgotten or not kept for want of room.
-    pub(super) fn has_dropped(&self) -> bool {
-        self.is_discarding() || self.trimmed != Place::START
-    }
-
-    fn is_discarding(&self) -> bool {
-        self.channels.iter().any(|channel| channel.dropped > 0)
-    }
-
-    /// The most the log file may take, bytes.
-    fn log_bytes(&self) -> u64 {
-        (self.config.output_bytes / LOG_SHARE).max(LEAST_LOG_BYTES)
-    }
-
-    /// Forgets the oldest output when there is too much.
-    fn trim(&mut self) -> Appended {
-        let (log_bytes, output_bytes) = (self.log_bytes(), self.config.output_bytes);
-        let fits = self.fits(&self.trimmed, output_bytes, log_bytes);
-        if self.config.policy != OutputPolicy::DropOldest || fits {
-            return Appended::Stored;
-        }
-        // More than needed, so that it is rare.
-        let goal = (output_bytes.saturating_sub(self.config.step()), log_bytes / 16 * 15);
-        let is_enough = |place: &Place| self.fits(place, goal.0, goal.1);
-        let first = self.trimmed == Place::START;
-        self.trimmed = self
-            .index
-            .first_behind(|checkpoint| !is_enough(&checkpoint.place))
-            .map(|checkpoint| checkpoint.place)
-            .or_else(|| self.tail.find(is_enough))
-            .unwrap_or_else(|| self.tail.end());
-        self.tail.freeze(); // or bytes could join an event that is dropped
-        Appended::Dropping { first }
-    }
-
-    /// Whether what lies behind `place` takes no more than this.
-    fn fits(&self, place: &Place, output_bytes: u64, log_bytes: u64) -> bool {
-        let end = self.tail.end();
-        end.output_bytes().saturating_sub(place.output_bytes()) <= output_bytes
-            && end.outputs().saturating_sub(place.outputs()).saturating_mul(OUTPUT_FRAME_BYTES) <= log_bytes
-    }
-
-    /// Takes the digest of output and nothing else.
-    fn discard(&mut self, channel: Channel, data: Bytes) -> Appended {
-        let first = !self.is_discarding();
-        self.channel(channel).dropped += data.len() as u64;
-        self.pending += data.len();
-        self.discarded.push((channel, data));
-        match self.config.policy {
-            OutputPolicy::Cancel => Appended::LimitReached,
-            _ => Appended::Dropping { first },
-        }
-    }
-
-    fn announce_dropped(&mut self, now: Timestamp) {
-        let mut ranges = Vec::new();
-        for channel in Channel::ALL {
-            let stored = self.tail.end().offsets[channel.index()];
-            let state = self.channel(channel);
-            if state.dropped > state.announced {
-                ranges.push((channel, stored + state.announced..stored + state.dropped));
-                state.announced = state.dropped;
-            }
-        }
-        if !ranges.is_empty() {
-            self.tail.push_note(Note::Gap(Gap { events: None, ranges, reason: GapReason::OutputLimit }), now);
-        }
-    }
-
-    /// Whether the writer may go on appending output.
-    pub(super) fn is_ready(&self) -> bool {
-        let is_held_back = self.config.policy == OutputPolicy::Block
-            && (self.left() == 0 || (self.failure.is_some() && self.pending > 0));
-        !is_held_back && self.pending < PENDING_BYTES
-    }
-
-    /// Whether something waits for the disk or the digest.
-    pub(super) fn is_pending(&self) -> bool {
-        !self.is_finished
-            && (self.spooled() + 1 < self.tail.end().seq || !self.discarded.is_empty() || self.ending.is_some())
-    }
-
-    /// Whether that should not wait any longer.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.pending >= URGENT_BYTES
-    }
-
-    /// The next portion for the disk, if there is one: of events that have been digested, or memory could let go of them before.
-    ///
-    /// Output behind lost output is left for the next portion: its bytes may come to the disk only after the log says what
-    /// is missing before them, or a crash in between would show the hole in the file as output.
-    pub(super) fn work(&mut self) -> Option<Work> {
-        let digested = self.digests.digested()?;
-        self.tail.freeze();
-        let start = self.index.end().place;
-        let mut entries: Vec<Entry> = Vec::new();
-        let mut bytes = 0;
-        let mut is_behind_lost = false;
-        for entry in self.tail.from(start.seq) {
-            if bytes >= PORTION_BYTES
-                || entry.seq > digested
-                || (is_behind_lost && matches!(entry.content, Content::Output { .. }))
-            {
-                break;
-            }
-            is_behind_lost |= matches!(entry.content, Content::Lost { .. });
-            bytes += entry.output_bytes();
-            entries.push(entry.clone());
-        }
-        if entries.is_empty() {
-            return None;
-        }
-        Some(Work { entries, start, trimmed: self.trimmed, forgotten: self.forgotten() })
-    }
-
-    /// What of a log file that has grown too large can be given up: only what is before the trimmed place.
-    fn forgotten(&self) -> Option<Checkpoint> {
-        let (start, end) = (self.index.start(), self.index.end());
-        let goal = end.position.saturating_sub(self.log_bytes() / 4 * 3);
-        let is_large = end.position - start.position > self.log_bytes();
-        let place = self
-            .index
-            .last_before(|checkpoint| checkpoint.position <= goal && checkpoint.place.seq <= self.trimmed.seq);
-        (is_large && place.position > start.position).then_some(place)
-    }
-
-    /// Output that has not been digested, without what others are digesting, and the digests to add it to.
-    pub(super) fn take_undigested(&mut self) -> Option<Undigested> {
-        let digested = self.digests.digested()?;
-        let digests = self.digests.take()?;
-        self.tail.freeze();
-        let mut output = Vec::new();
-        for entry in self.tail.from(digested.saturating_add(1)) {
-            if let Content::Output { channel, data, .. } = &entry.content {
-                output.push((*channel, data.bytes()));
-            }
-        }
-        let discarded = std::mem::take(&mut self.discarded);
-        self.pending -= discarded.iter().map(|(_, data)| data.len()).sum::<usize>();
-        output.extend(discarded);
-        Some(Undigested { digests, output, through: self.tail.end().seq - 1 })
-    }
-
-    /// The disk has taken work; these are the places behind each of its events, with the first one it now begins with.
-    pub(super) fn spooled_to(&mut self, places: &[Checkpoint], work: &Work) {
-        for place in places {
-            self.index.advance(*place);
-        }
-        if let Some(start) = work.forgotten {
-            self.index.forget_before(start);
-        }
-        self.pending -= work.entries.iter().map(Entry::output_bytes).sum::<usize>();
-        self.failure = None;
-        self.tail.evict(self.config.memory_bytes, self.spooled());
-    }
-
-    /// The disk has failed. Output that memory has no room for is lost, unless the policy is to wait. Returns whether to try
-    /// again at once.
-    pub(super) fn spool_failed(&mut self, error: String) -> bool {
-        self.failure = Some(error);
-        self.failures += 1;
-        if self.ending.is_some() {
-            self.last_failures += 1;
-            if self.last_failures == LAST_ATTEMPTS {
-                self.lose(self.pending);
-            }
-            return self.last_failures == LAST_ATTEMPTS;
-        }
-        if self.config.policy != OutputPolicy::Block {
-            let most = self.config.memory_bytes.min(URGENT_BYTES / 2);
-            self.lose(self.pending.saturating_sub(most));
-        }
-        false
-    }
-
-    /// Gives up `bytes` of the output that waits, oldest first.
-    fn lose(&mut self, bytes: usize) {
-        let Some(digested) = self.digests.digested() else { return };
-        for (channel, range) in self.tail.lose(self.spooled() + 1, digested, bytes) {
-            self.pending -= (range.end - range.start) as usize;
-            let lost = &mut self.channel(channel).lost;
-            match lost.last_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => lost.push(range),
-            }
-        }
-    }
-
-    /// Whether a log that has ended can be closed.
-    pub(super) fn is_closable(&self) -> bool {
-        let is_written = self.spooled() + 1 == self.tail.end().seq && self.discarded.is_empty();
-        !self.is_finished && self.ending.is_some() && (is_written || self.last_failures > LAST_ATTEMPTS)
-    }
-
-    /// Whether a job must be started; it has been from now on.
-    pub(super) fn start_job(&mut self) -> bool {
-        let starts = !self.is_written_behind && self.is_pending();
-        self.is_written_behind |= starts;
-        starts
-    }
-
-    /// Whether the job can end; it has from now on.
-    pub(super) fn end_job(&mut self) -> bool {
-        self.is_written_behind = self.is_pending();
-        !self.is_written_behind
-    }
-
     /// The channels whose files are written by others.
     pub(super) fn adopted(&self) -> [bool; 3] {
         Channel::ALL.map(|channel| self.channels[channel.index()].is_adopted)
-    }
-
-    /// Everything has been written, or cannot be: memory is released and the channels are as they will stay.
-    pub(super) fn finish(&mut self) {
-        let summaries = self.summaries(true);
-        if let Some(Ending::Sealed(sealed)) = &mut self.ending {
-            *sealed = summaries;
-        }
-        self.is_finished = true;
-        self.tail.evict(0, self.spooled());
     }
 
     /// The channels that exist; with digests where all their bytes have been digested.

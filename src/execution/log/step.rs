@@ -1,6 +1,7 @@
 //! What a reader does next. Pure: it looks at the state and says so.
 
 use super::assemble::{Missing, Piece};
+use super::disk::BATCH_BYTES;
 use super::index::{Checkpoint, Place};
 use super::state::{Ending, State};
 use super::tail::{Content, Entry};
@@ -8,8 +9,6 @@ use crate::execution::event::GapReason;
 
 /// So many events are taken out of memory at once.
 const EVENTS: usize = 256;
-/// Output read from the disk at once, bytes.
-pub(super) const BATCH_BYTES: usize = 256 << 10;
 
 /// What a reader does next.
 #[derive(Debug)]

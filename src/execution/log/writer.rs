@@ -97,8 +97,25 @@ impl Writer {
 
     /// Waits until more output may be appended: until the disk and the digest have caught up, under
     /// `OutputPolicy::Block` also until there is room and the disk works. Cancel-safe.
-    pub async fn ready(&mut self) {
+    pub async fn ready(&self) {
         self.core.until(|state| state.is_ready()).await;
+    }
+
+    /// Whether [`Writer::ready`] would not wait.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.core.state().is_ready()
+    }
+
+    /// Waits until the room for output is used up under `OutputPolicy::Block`: from then on nothing is read. Cancel-safe.
+    pub async fn full(&self) {
+        self.core.until(|state| state.is_full()).await;
+    }
+
+    /// Waits until the disk's last error is another one than `known`, or gone, and returns it. Cancel-safe.
+    pub async fn failure_changed(&self, known: Option<&str>) -> Option<String> {
+        self.core.until(|state| state.failure() != known).await;
+        self.failure()
     }
 
     /// The disk's last error; `None` when all is well.

@@ -5,6 +5,7 @@ use std::fs;
 use super::eventually;
 
 /// A word in the arguments or the environment of a run's processes, by which they are found.
+#[derive(Clone, Debug)]
 pub(crate) struct Cookie(pub(crate) String);
 
 impl Cookie {

@@ -95,7 +95,10 @@ where
 
     /// The first event from here on of which `pick` makes something.
     pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
+        // Keepalives must not keep the wait alive.
+        let give_up = tokio::time::Instant::now() + super::PATIENCE;
         loop {
+            assert!(tokio::time::Instant::now() < give_up, "it never came; seen: {:?}", self.seen);
             let event = self.next().await.expect("the stream works").expect("the stream goes on");
             if let Some(found) = event.event.as_ref().and_then(&mut pick) {
                 return found;
@@ -104,6 +107,7 @@ where
     }
 
     /// Reads to the end, which must be OK, and checks the protocol.
+    #[expect(clippy::wrong_self_convention, reason = "it reads on to the end; nothing is converted")]
     pub(crate) async fn to_end(mut self) -> Seen {
         while self.next().await.expect("the stream ends with OK").is_some() {}
         protocol::check(&self.seen, Part::Some);
@@ -120,7 +124,7 @@ impl Seen {
     }
 
     /// Holds the stream to the stricter rules of one that began at the start and left nothing out.
-    pub(crate) fn is_whole(self) -> Seen {
+    pub(crate) fn whole(self) -> Seen {
         protocol::check(&self.0, Part::Whole);
         self
     }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -11,7 +11,7 @@ use cc_executor::proto::execution_service_client::ExecutionServiceClient;
 use cc_executor::proto::history_service_client::HistoryServiceClient;
 use cc_executor::proto::server_service_client::ServerServiceClient;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,9 +19,6 @@ use super::eventually;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
-
-/// The user without rights.
-const NOBODY: u32 = 65534;
 
 /// A running server; dropping it kills it and removes its state directory.
 pub(crate) struct Server {
@@ -45,6 +42,19 @@ impl State {
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
+
+    /// The binary as another user may start it, with this directory as that user's own.
+    fn command_as(&self, user: u32) -> Command {
+        std::os::unix::fs::chown(self.path(), Some(user), Some(user)).expect("only root becomes another user");
+        let reachable = self.path().join("cc-executor");
+        if !reachable.exists() && std::fs::hard_link(BINARY, &reachable).is_err() {
+            std::fs::copy(BINARY, &reachable).expect("there is room for the binary");
+        }
+        #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
+        let mut command = Command::new(reachable);
+        command.uid(user).gid(user);
+        command
+    }
 }
 
 /// How a server is started.
@@ -53,8 +63,8 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     settings: String,
     state: Option<State>,
-    state_dir: Option<PathBuf>,
-    nobody: bool,
+    user: Option<u32>,
+    shared: Option<PathBuf>,
 }
 
 impl Setup {
@@ -81,42 +91,36 @@ impl Setup {
         self
     }
 
-    /// Shares the state directory of another server, which must live longer.
+    /// The state directory of a server that is still there.
     pub(crate) fn beside(mut self, other: &Server) -> Setup {
-        self.state_dir = Some(other.state.path().to_owned());
+        self.shared = Some(other.state.path().to_owned());
         self
     }
 
-    /// Runs without the rights of root, if the tests have them.
-    pub(crate) fn nobody(mut self) -> Setup {
-        self.nobody = Uid::effective().is_root();
+    /// Another user than the test's own, which must be root.
+    pub(crate) fn user(mut self, user: u32) -> Setup {
+        self.user = Some(user);
         self
     }
 
     pub(crate) async fn start(self) -> Server {
         let state = self.state.unwrap_or_else(State::new);
-        let mut binary = PathBuf::from(BINARY);
-        if self.nobody {
-            // Where the binary lies only root may be able to look.
-            binary = state.path().join("cc-executor");
-            std::fs::copy(BINARY, &binary).expect("the binary is copied");
-            std::os::unix::fs::chown(state.path(), Some(NOBODY), Some(NOBODY)).expect("root may");
-        }
         let settings = state.path().join("test.toml");
         std::fs::write(&settings, self.settings).expect("the settings are written");
         let log = File::options().create(true).append(true).open(state.log.path().join("log")).expect("a log file");
         #[expect(clippy::disallowed_methods, reason = "the server under test is a process of its own")]
-        let mut command = Command::new(binary);
-        if self.nobody {
-            command.uid(NOBODY).gid(NOBODY);
-        }
+        let mut command = match self.user {
+            Some(user) => state.command_as(user),
+            None => Command::new(BINARY),
+        };
         let mut process = command
             .arg("serve")
             .args(["--listen", "127.0.0.1:0", "--state-dir"])
-            .arg(self.state_dir.as_deref().unwrap_or(state.path()))
+            .arg(self.shared.as_deref().unwrap_or_else(|| state.path()))
             .arg("--config")
             .arg(&settings)
             .args(&self.arguments)
+            .env("LOG_LEVEL", "warn")
             .envs(self.environment)
             .current_dir(state.path())
             .stdin(Stdio::null())
@@ -125,11 +129,13 @@ impl Setup {
             .spawn()
             .expect("the server starts");
         let stdout = BufReader::new(process.stdout.take().expect("it is piped"));
+        // From here on it is killed when it is dropped, also while it starts.
+        let mut server = Server { process, address: String::new(), state };
         let line = tokio::task::spawn_blocking(move || stdout.lines().next()).await.expect("a line is read");
         let line = line.expect("the server prints its addresses").expect("in UTF-8");
         let listening: serde_json::Value = serde_json::from_str(&line).expect("as JSON");
-        let address = listening["listening"][0].as_str().expect("one address").to_owned();
-        Server { process, address, state }
+        server.address = listening["listening"][0].as_str().expect("one address").to_owned();
+        server
     }
 }
 
@@ -140,8 +146,8 @@ impl Server {
             environment: Vec::new(),
             settings: String::new(),
             state: None,
-            state_dir: None,
-            nobody: false,
+            user: None,
+            shared: None,
         }
     }
 

@@ -107,6 +107,22 @@ async fn a_log_ends_though_the_disk_does_not_come_back() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_end_waits_a_little_for_the_disk() {
+    let bench = Bench::new();
+    let (writer, log) = bench.create(config(0, OutputPolicy::DropOldest));
+    let mut author = Author::new(writer);
+    log.core.files.faults.set(NO_SPACE);
+    author.output(OUT, 300_000);
+    author.note();
+    let sealing = tokio::spawn(author.writer.seal());
+    log.core.until(|state| state.failures() > 0).await;
+    log.core.files.faults.set(0);
+    sealing.await.unwrap();
+    let all = read_all(&bench.load()).await;
+    assert_eq!((all.bytes, all.missing.len(), all.is_lost), (300_000, 0, false));
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Output(usize, usize),

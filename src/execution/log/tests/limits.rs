@@ -164,7 +164,7 @@ async fn a_flood_of_tiny_events_does_not_fill_the_disk_with_frames() {
     for _ in 0..80_000 {
         author.output(OUT, 1);
         author.output(ERR, 1);
-        if author.totals[0] % 5_000 == 0 {
+        if author.totals[0].is_multiple_of(5_000) {
             author.writer.flush().await;
         }
     }
@@ -178,5 +178,63 @@ async fn a_flood_of_tiny_events_does_not_fill_the_disk_with_frames() {
         let all = read_all(&log).await;
         assert_eq!(all.offsets, totals);
         assert!(all.bytes > 20_000, "{}", all.bytes);
+    }
+}
+
+#[tokio::test]
+async fn the_childs_own_file_is_given_back_as_well() {
+    let bench = Bench::new();
+    let (mut writer, log) = bench.create(limited(1 << 20, OutputPolicy::DropOldest));
+    let mut child = writer.file(OUT).unwrap();
+    for round in 0..100u64 {
+        std::io::Write::write_all(&mut child, &pattern(OUT, round * 100_000, 100_000)).unwrap();
+        while writer.adopt(OUT).await.unwrap().0 > 0 {}
+    }
+    assert!(writer.has_dropped());
+    writer.seal().await;
+    let used = std::fs::metadata(bench.file("out")).unwrap().blocks() * 512;
+    assert!(used <= (1 << 20) + (64 << 10), "{used} bytes of disk");
+    for log in [log, bench.load()] {
+        let all = read_all(&log).await;
+        assert_eq!((all.offsets[0], all.missing.len()), (Some(10_000_000), 1));
+        assert!(all.bytes > 800_000);
+    }
+}
+
+#[tokio::test]
+async fn what_the_child_writes_beyond_the_limit_is_counted_once() {
+    let bench = Bench::new();
+    let (mut writer, log) = bench.create(limited(50_000, OutputPolicy::Cancel));
+    let mut child = writer.file(OUT).unwrap();
+    std::io::Write::write_all(&mut child, &pattern(OUT, 0, 200_000)).unwrap();
+    while writer.adopt(OUT).await.unwrap().0 > 0 {}
+    assert!(writer.has_dropped());
+    assert_eq!(summary_of(&writer.digests().await, OUT).sha256, Some(sha256(OUT, 200_000)));
+    writer.seal().await;
+    let all = read_all(&log).await;
+    assert_eq!((all.bytes, all.missing), (50_000, vec![(OUT, 50_000..200_000, GapReason::OutputLimit)]));
+}
+
+#[tokio::test]
+async fn what_was_forgotten_stays_forgotten_after_a_crash() {
+    let bench = Bench::new();
+    let (writer, log) = bench.create(limited(100_000, OutputPolicy::DropOldest));
+    let mut author = Author::new(writer);
+    for _ in 0..100 {
+        author.output(OUT, 10_000);
+        author.note();
+        author.writer.ready().await;
+    }
+    drop(author);
+    log.core.until(|state| state.is_finished).await;
+    let before = log.summaries();
+    let (writer, log) = bench.spool.recover(&bench.id).unwrap();
+    writer.seal().await;
+    for log in [log, bench.load()] {
+        let all = read_all(&log).await;
+        assert_eq!((all.offsets[0], all.notes.len()), (Some(1_000_000), 100));
+        assert!(all.missing.iter().all(|(_, _, reason)| *reason == GapReason::OutputLimit));
+        let kept = summary_of(&log.summaries(), OUT);
+        assert_eq!((kept.bytes_kept, kept.first_kept_offset), (all.bytes, before[0].first_kept_offset));
     }
 }

@@ -111,13 +111,13 @@ async fn what_the_child_writes_itself_is_adopted() {
     let (mut writer, log) = bench.create(small(0));
     let mut child = writer.file(OUT).unwrap();
     let mut errors = writer.file(ERR).unwrap();
-    assert_eq!(writer.adopt(OUT).await.unwrap(), 0);
+    assert_eq!(writer.adopt(OUT).await.unwrap().0, 0);
     for round in 0..50u64 {
         child.write_all(&pattern(OUT, round * 40_000, 40_000)).unwrap();
         errors.write_all(&pattern(ERR, round * 10, 10)).unwrap();
-        while writer.adopt(OUT).await.unwrap() + writer.adopt(ERR).await.unwrap() > 0 {}
+        while writer.adopt(OUT).await.unwrap().0 + writer.adopt(ERR).await.unwrap().0 > 0 {}
     }
-    assert_eq!(writer.adopt(Channel::Terminal).await.unwrap(), 0, "nobody asked for its file");
+    assert_eq!(writer.adopt(Channel::Terminal).await.unwrap().0, 0, "nobody asked for its file");
     writer.seal().await;
     for log in [log, bench.load()] {
         let all = read_all(&log).await;
