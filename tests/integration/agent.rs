@@ -1,6 +1,8 @@
 //! The real Claude Code command line, against an imitation of its API on loopback. `tests/run` installs it from npm
 //! and names its path in `CLAUDE`; without that the tests are not run.
 
+#![expect(clippy::unwrap_used, reason = "the imitation panics like a test")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

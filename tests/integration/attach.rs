@@ -26,9 +26,9 @@ async fn talk(client: &Client, id: &str) -> Seen {
     let mut events = client.execute(shell(TALK).id(id).options(options)).await;
     for _ in 0..8 {
         events.until(|event| matches!(event, Event::Output(_)).then_some(())).await;
-        client.write(id, input(None, "ack\n", false)).await.unwrap();
+        client.write(id, input(None, "ack\n", false)).await.expect("it is accepted");
     }
-    events.to_end().await.is_whole()
+    events.to_end().await.whole()
 }
 
 fn bounded(bytes: u64, policy: OutputPolicy) -> ExecutionOptions {
@@ -91,14 +91,14 @@ async fn a_stream_that_does_not_follow_ends_while_the_run_goes_on() {
     let client = server.client().await;
     let mut events = client.execute(shell("echo up; exec sleep 1000").id("on")).await;
     events.until(|event| matches!(event, Event::Output(_)).then_some(())).await;
-    let seen = client.attach(AttachRequest { follow: false, ..attach("on") }).await.is_whole();
+    let seen = client.attach(AttachRequest { follow: false, ..attach("on") }).await.whole();
     assert_eq!(seen.stdout(), "up\n");
     match seen.kinds().last() {
         Some(Event::Live(live)) => assert_eq!(live.cursor.unwrap().seq, *seen.seqs().last().unwrap()),
         other => panic!("{other:?}"),
     }
     client.kill("on").await;
-    events.to_end().await.is_whole();
+    events.to_end().await.whole();
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn from_now_shows_only_what_comes() {
     let late = late.to_end().await;
     assert_eq!(late.stdout(), "after\n");
     assert_eq!(late.first_offset(Channel::Stdout), Some(7));
-    assert_eq!(events.to_end().await.is_whole().stdout(), "before\nafter\n");
+    assert_eq!(events.to_end().await.whole().stdout(), "before\nafter\n");
 }
 
 #[tokio::test]
@@ -138,10 +138,10 @@ async fn large(server: &Server, client: &Client, id: &str, options: ExecutionOpt
     let mut data = BTreeMap::new();
     for (channel, name) in [(Channel::Stdout, "a"), (Channel::Stderr, "b")] {
         let bytes: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(4 << 20).collect();
-        std::fs::write(server.path(name), &bytes).unwrap();
+        std::fs::write(server.path(name), &bytes).expect("the data is written");
         data.insert(channel, bytes);
     }
-    let seen = client.run(shell("cat a & cat b >&2; wait").id(id).options(options)).await.is_whole();
+    let seen = client.run(shell("cat a & cat b >&2; wait").id(id).options(options)).await.whole();
     assert!(seen.outcome().success, "{:?}", seen.outcome());
     for (channel, bytes) in &data {
         assert_eq!(seen.bytes(*channel).len() as u64 + seen.missing(*channel), bytes.len() as u64);
@@ -161,7 +161,7 @@ async fn a_large_run_reads_the_same_from_any_point_in_any_pieces_and_after_a_res
 }
 
 async fn check_large(client: &Client, data: &BTreeMap<Channel, Vec<u8>>) {
-    let whole = client.attach(attach("large")).await.is_whole();
+    let whole = client.attach(attach("large")).await.whole();
     for (channel, bytes) in data {
         assert!(whole.bytes(*channel) == *bytes, "{channel:?} is identical");
         assert_eq!(whole.summary(*channel).sha256, Sha256::digest(bytes).to_vec());
@@ -198,9 +198,9 @@ async fn resuming_in_the_middle_of_split_output_brings_every_byte() {
     let server = Server::start().await;
     let client = server.client().await;
     client.run(shell("head -c 300000 /dev/zero | tr '\\0' x; echo end >&2").id("split")).await;
-    let whole = client.attach(attach("split")).await.is_whole().bytes(Channel::Stdout);
+    let whole = client.attach(attach("split")).await.whole().bytes(Channel::Stdout);
     let stream = Some(StreamOptions { max_output_bytes: 4_096, ..StreamOptions::default() });
-    let small = client.attach(AttachRequest { stream, ..attach("split") }).await.is_whole();
+    let small = client.attach(AttachRequest { stream, ..attach("split") }).await.whole();
     let outputs: Vec<_> = small.0.iter().filter(|event| matches!(event.event, Some(Event::Output(_)))).collect();
     assert!(outputs.len() > 70);
     for event in outputs.iter().step_by(7) {
@@ -219,7 +219,7 @@ async fn forgotten_output_is_a_gap_with_exact_ranges() {
     let server = Server::start().await;
     let client = server.client().await;
     let data = large(&server, &client, "oldest", bounded(64 << 10, OutputPolicy::DropOldest)).await;
-    let seen = client.attach(attach("oldest")).await.is_whole();
+    let seen = client.attach(attach("oldest")).await.whole();
     let mut kept_of_all = 0;
     for (channel, bytes) in &data {
         let (kept, missing) = (seen.bytes(*channel), seen.missing(*channel));
@@ -255,7 +255,7 @@ async fn output_that_is_not_kept_is_a_gap_with_exact_ranges() {
     let server = Server::start().await;
     let client = server.client().await;
     let data = large(&server, &client, "newest", bounded(64 << 10, OutputPolicy::DropNewest)).await;
-    let seen = client.attach(attach("newest")).await.is_whole();
+    let seen = client.attach(attach("newest")).await.whole();
     let mut kept_of_all = 0;
     for (channel, bytes) in &data {
         let (kept, missing) = (seen.bytes(*channel), seen.missing(*channel));

@@ -22,7 +22,7 @@ async fn output_in_files_is_followed_while_the_run_goes_on() {
     let first = events.until(|event| if let Event::Output(it) = event { Some(it.data.clone()) } else { None }).await;
     assert_eq!(first, "file\n", "it comes while the run waits");
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
-    let seen = events.to_end().await.is_whole();
+    let seen = events.to_end().await.whole();
     assert_eq!((seen.stdout(), seen.stderr()), ("file\nlast\n".to_owned(), "error\n".to_owned()));
 }
 
@@ -31,7 +31,7 @@ async fn merged_files_keep_the_order() {
     let server = Server::start().await;
     let script = "i=0; while [ $i -lt 200 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
     let options = ExecutionOptions { merge_stderr: true, ..ExecutionOptions::default() };
-    let seen = server.client().await.run(to_files(shell(script), options)).await.is_whole();
+    let seen = server.client().await.run(to_files(shell(script), options)).await.whole();
     let wanted: String = (0..200).map(|index| format!("o{index}\ne{index}\n")).collect();
     assert_eq!((seen.stdout(), seen.outcome().channels.len()), (wanted, 1));
 }
@@ -44,12 +44,12 @@ async fn a_large_answer_right_before_the_exit_is_kept_whole() {
     let data: Vec<u8> = std::iter::repeat_with(|| random.u8(..)).take(20 << 20).collect();
     std::fs::write(server.path("data"), &data).unwrap();
     let script = "cat data; cat data >&2; kill -9 $$";
-    let seen = client.run(to_files(shell(script).id("large"), ExecutionOptions::default())).await.is_whole();
+    let seen = client.run(to_files(shell(script).id("large"), ExecutionOptions::default())).await.whole();
     for channel in [Channel::Stdout, Channel::Stderr] {
         assert!(seen.bytes(channel) == data, "{channel:?}");
         assert_eq!(seen.summary(channel).sha256, Sha256::digest(&data).to_vec());
     }
-    let late = client.attach(attach("large")).await.is_whole();
+    let late = client.attach(attach("large")).await.whole();
     assert!(late.bytes(Channel::Stdout) == data && late.bytes(Channel::Stderr) == data);
 }
 
@@ -64,7 +64,7 @@ async fn what_a_grandchild_writes_after_the_exit_is_kept_too() {
     let mut events = client.execute(to_files(shell(script).id("left"), options)).await;
     events.until(|event| matches!(event, Event::Exited(_)).then_some(())).await;
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
-    let seen = events.to_end().await.is_whole();
+    let seen = events.to_end().await.whole();
     assert_eq!(seen.stdout(), "early\nlate\n");
     assert!(seen.outcome().success && !seen.outcome().output_incomplete);
 }
@@ -79,8 +79,8 @@ async fn files_forget_their_beginning_when_the_room_is_used_up() {
         ..ExecutionOptions::default()
     };
     let wanted: Vec<u8> = (1..=1_000_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
-    let live = client.run(to_files(shell("seq 1 1000000").id("trimmed"), options)).await.is_whole();
-    let late = client.attach(attach("trimmed")).await.is_whole();
+    let live = client.run(to_files(shell("seq 1 1000000").id("trimmed"), options)).await.whole();
+    let late = client.attach(attach("trimmed")).await.whole();
     for seen in [&live, &late] {
         let kept = seen.bytes(Channel::Stdout).len() as u64;
         assert_eq!(kept + seen.missing(Channel::Stdout), wanted.len() as u64);

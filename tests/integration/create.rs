@@ -48,10 +48,10 @@ async fn the_same_id_and_spec_attach_and_another_spec_is_refused() {
         assert_eq!(refused.kind(), (Code::AlreadyExists, "EXECUTION_ID_TAKEN"));
     }
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
-    let (first, again) = (first.to_end().await.is_whole(), again.to_end().await.is_whole());
+    let (first, again) = (first.to_end().await.whole(), again.to_end().await.whole());
     assert_eq!((first.accepted().1, again.accepted().1), (false, true));
     assert_eq!(first.stdout(), again.stdout());
-    let late = client.run(request()).await.is_whole();
+    let late = client.run(request()).await.whole();
     assert!(late.accepted().1, "the run has ended and is replayed");
     assert_eq!((late.stdout(), late.outcome()), (first.stdout(), first.outcome()));
     assert_eq!(std::fs::read_to_string(server.path("ran")).unwrap(), "ran\n");
@@ -66,7 +66,7 @@ async fn an_id_stays_taken_after_a_restart() {
     assert!(status.success(), "{status}");
     let server = Server::setup().state(state).start().await;
     let client = server.client().await;
-    let seen = client.run(request()).await.is_whole();
+    let seen = client.run(request()).await.whole();
     assert!(seen.accepted().1);
     assert!(seen.outcome().success);
     let refused = refusal(client.executions.clone().execute(shell("true").id("kept")).await);
@@ -86,7 +86,7 @@ async fn one_id_requested_by_many_at_once_runs_once() {
     let seen = calls.join_all().await;
     assert_eq!(seen.iter().filter(|seen| !seen.accepted().1).count(), 1, "one of them started it");
     for seen in seen {
-        assert_eq!(seen.is_whole().stdout(), "out\n");
+        assert_eq!(seen.whole().stdout(), "out\n");
     }
     assert_eq!(std::fs::read_to_string(server.path("ran")).unwrap(), "ran\n");
 }
@@ -186,7 +186,7 @@ async fn a_run_that_is_created_runs_unwatched() {
     let created = client.create(shell("echo unwatched").id("unwatched")).await;
     assert!(created.create_time.is_some() && created.outcome.is_none());
     assert_eq!(client.ended("unwatched").await.outcome.unwrap().cause(), Cause::Exited);
-    let seen = client.attach(attach("unwatched")).await.is_whole();
+    let seen = client.attach(attach("unwatched")).await.whole();
     assert_eq!(seen.stdout(), "unwatched\n", "{:#?}", seen.0);
 }
 

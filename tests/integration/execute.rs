@@ -34,7 +34,7 @@ fn not_started(seen: &Seen) -> &proto::NotStarted {
 #[tokio::test]
 async fn output_arrives_apart_in_order_and_whole() {
     let server = Server::start().await;
-    let seen = server.client().await.run(shell("echo one; echo two >&2; printf three; exit 3")).await.is_whole();
+    let seen = server.client().await.run(shell("echo one; echo two >&2; printf three; exit 3")).await.whole();
     assert_eq!(seen.stdout(), "one\nthree");
     assert_eq!(seen.stderr(), "two\n");
     assert_eq!(seen.exit_code(), 3);
@@ -54,7 +54,7 @@ async fn a_life_is_told_in_order() {
     let timeouts =
         proto::Timeouts { run: Some(prost_types::Duration { seconds: 60, nanos: 0 }), ..proto::Timeouts::default() };
     let options = ExecutionOptions { timeouts: Some(timeouts), ..ExecutionOptions::default() };
-    let seen = client.run(shell("echo hi").options(options)).await.is_whole();
+    let seen = client.run(shell("echo hi").options(options)).await.whole();
     let names: Vec<&str> = seen
         .kinds()
         .filter_map(|event| match event {
@@ -108,7 +108,7 @@ async fn a_snapshot_follows_the_life() {
     assert_eq!(running.channels.iter().find(|channel| channel.channel() == Channel::Stdout).unwrap().bytes_total, 3);
     assert!(running.channels.iter().all(|channel| channel.sha256.is_empty()), "nothing is sealed yet");
     client.write("life", input(None, "x\n", false)).await.unwrap();
-    let seen = events.to_end().await.is_whole();
+    let seen = events.to_end().await.whole();
     let ended = client.ended("life").await;
     assert_eq!(ended.outcome.as_ref(), Some(seen.outcome()));
     assert_eq!((ended.watchers, ended.stdin_offset, ended.queue_position), (0, None, None));
@@ -220,7 +220,7 @@ async fn what_cannot_be_started_says_at_which_step_and_why() {
     ];
     for (request, errno) in cases {
         let what = format!("{:?}", request.command);
-        let seen = client.run(request).await.is_whole();
+        let seen = client.run(request).await.whole();
         let failure = not_started(&seen);
         assert_eq!((failure.step(), failure.errno_name.as_str()), (Step::Exec, errno), "{what}");
         assert!(failure.errno > 0 && !failure.message.is_empty() && !failure.path.is_empty(), "{what}: {failure:?}");
@@ -256,7 +256,7 @@ async fn merged_output_keeps_the_order_of_the_writes() {
     let server = Server::start().await;
     let script = "i=0; while [ $i -lt 300 ]; do echo o$i; echo e$i >&2; i=$((i+1)); done";
     let options = ExecutionOptions { merge_stderr: true, ..ExecutionOptions::default() };
-    let seen = server.client().await.run(shell(script).options(options)).await.is_whole();
+    let seen = server.client().await.run(shell(script).options(options)).await.whole();
     let wanted: String = (0..300).map(|index| format!("o{index}\ne{index}\n")).collect();
     assert_eq!(seen.stdout(), wanted);
     assert_eq!(seen.stderr(), "");
@@ -295,7 +295,7 @@ async fn the_run_goes_on_when_the_client_goes_away() {
     drop(events);
     client.until("alone", |run| run.watchers == 0).await;
     tokio::fs::write(&fifo, "between\n").await.unwrap();
-    let seen = client.attach(attach("alone")).await.is_whole();
+    let seen = client.attach(attach("alone")).await.whole();
     assert_eq!(seen.stdout(), "before\nbetween\nafter\n");
 }
 
@@ -307,7 +307,7 @@ async fn what_was_written_before_the_exit_is_read_before_the_exit_is_told() {
     let timeouts = Some(proto::Timeouts { drain, ..Default::default() });
     for _ in 0..30 {
         let options = ExecutionOptions { timeouts, ..Default::default() };
-        let seen = client.run(shell("echo out; echo err >&2").options(options)).await.is_whole();
+        let seen = client.run(shell("echo out; echo err >&2").options(options)).await.whole();
         assert_eq!((seen.stdout(), seen.stderr()), ("out\n".to_owned(), "err\n".to_owned()));
         assert!(!seen.outcome().output_incomplete);
         let behind: Vec<&Event> = seen.kinds().skip_while(|event| !matches!(event, Event::Exited(_))).collect();

@@ -26,8 +26,8 @@ async fn list(client: &Client, filter: &str, page_size: i32) -> Vec<Record> {
     let mut page_token = String::new();
     loop {
         let request = ListRecordsRequest { filter: filter.to_owned(), page_size, page_token };
-        let page = client.history.clone().list_records(request).await.unwrap().into_inner();
-        assert!(page.records.len() <= usize::try_from(page_size).unwrap());
+        let page = client.history.clone().list_records(request).await.expect("it is listed").into_inner();
+        assert!(page.records.len() <= usize::try_from(page_size).expect("a size"));
         records.extend(page.records);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -37,7 +37,7 @@ async fn list(client: &Client, filter: &str, page_size: i32) -> Vec<Record> {
 }
 
 fn ids(records: &[Record]) -> Vec<&str> {
-    records.iter().map(|record| record.execution.as_ref().unwrap().execution_id.as_str()).collect()
+    records.iter().map(|record| record.execution.as_ref().expect("a run").execution_id.as_str()).collect()
 }
 
 #[tokio::test]
@@ -220,9 +220,9 @@ async fn output_of_a_run_that_goes_on_is_read_as_far_as_it_has_come() {
 
 /// The bytes of an export, and with each chunk's token what comes behind it.
 async fn export(client: &Client, request: ExportRecordsRequest) -> (Vec<u8>, Vec<(String, usize)>) {
-    let mut chunks = client.history.clone().export_records(request).await.unwrap().into_inner();
+    let mut chunks = client.history.clone().export_records(request).await.expect("it is accepted").into_inner();
     let (mut bytes, mut tokens) = (Vec::new(), Vec::new());
-    while let Some(chunk) = chunks.message().await.unwrap() {
+    while let Some(chunk) = chunks.message().await.expect("the stream works") {
         assert!(chunk.data.ends_with(b"\n"), "whole lines");
         bytes.extend_from_slice(&chunk.data);
         tokens.push((chunk.resume_token, bytes.len()));
@@ -232,10 +232,10 @@ async fn export(client: &Client, request: ExportRecordsRequest) -> (Vec<u8>, Vec
 
 /// A line of canonical JSON as the message it is.
 fn parsed<M: Message + Default>(name: &str, line: &str) -> M {
-    let pool = DescriptorPool::decode(cc_executor::proto::DESCRIPTORS).unwrap();
-    let kind = pool.get_message_by_name(&format!("ccexecutor.v1.{name}")).unwrap();
+    let pool = DescriptorPool::decode(cc_executor::proto::DESCRIPTORS).expect("our descriptors");
+    let kind = pool.get_message_by_name(&format!("ccexecutor.v1.{name}")).expect("a message of ours");
     let mut json = serde_json::Deserializer::from_str(line);
-    DynamicMessage::deserialize(kind, &mut json).unwrap().transcode_to().unwrap()
+    DynamicMessage::deserialize(kind, &mut json).expect("canonical JSON").transcode_to().expect("the same schema")
 }
 
 #[tokio::test]
@@ -270,7 +270,7 @@ async fn exports_hold_everything_and_go_on_behind_every_chunk() {
     let mut events: Vec<ExecutionEvent> =
         std::str::from_utf8(&text).unwrap().lines().map(|it| parsed("ExecutionEvent", it)).collect();
     events.retain(|event| event.execution_id == "large");
-    let seen = client.attach(attach("large")).await.is_whole();
+    let seen = client.attach(attach("large")).await.whole();
     let logged: Vec<_> = seen.0.iter().filter(|event| event.cursor.is_some()).cloned().collect();
     let bytes = |events: Vec<ExecutionEvent>| crate::support::run::Seen(events).bytes(Channel::Stdout);
     assert_eq!(events.last(), logged.last());

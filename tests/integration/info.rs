@@ -18,7 +18,7 @@ const SERVICES: [&str; 3] =
     ["ccexecutor.v1.ExecutionService", "ccexecutor.v1.HistoryService", "ccexecutor.v1.ServerService"];
 
 async fn info(client: &Client) -> GetServerInfoResponse {
-    client.server.clone().get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner()
+    client.server.clone().get_server_info(GetServerInfoRequest {}).await.expect("it answers").into_inner()
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ async fn list(client: &Client, filter: &str, page_size: i32) -> Vec<Execution> {
     let mut page_token = String::new();
     loop {
         let request = ListExecutionsRequest { filter: filter.to_owned(), page_size, page_token };
-        let page = client.executions.clone().list_executions(request).await.unwrap().into_inner();
+        let page = client.executions.clone().list_executions(request).await.expect("it is listed").into_inner();
         executions.extend(page.executions);
         page_token = page.next_page_token;
         if page_token.is_empty() {

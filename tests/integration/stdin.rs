@@ -104,7 +104,7 @@ async fn writes_at_an_offset_may_be_repeated_and_leave_no_hole() {
     assert_eq!(behind.kind(), (Code::FailedPrecondition, "STDIN_NOT_OPEN"));
     assert_eq!(client.get("cat").await.stdin_offset, None);
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
-    assert_eq!(events.to_end().await.is_whole().stdout(), "hello world");
+    assert_eq!(events.to_end().await.whole().stdout(), "hello world");
     let after = refusal(client.write("cat", input(Some(0), "hello ", false)).await);
     assert_eq!(after.kind(), (Code::FailedPrecondition, "STDIN_NOT_OPEN"));
 }
@@ -279,5 +279,5 @@ async fn input_written_in_the_queue_is_there_at_the_start() {
     let answer = client.write("second", input(Some(0), "early\n", true)).await.unwrap();
     assert_eq!(answer.accepted_bytes, 6);
     client.kill("first").await;
-    assert_eq!(client.attach(attach("second")).await.is_whole().stdout(), "early\n");
+    assert_eq!(client.attach(attach("second")).await.whole().stdout(), "early\n");
 }

@@ -33,7 +33,7 @@ async fn the_run_has_a_terminal_for_input_output_and_errors() {
     let server = Server::start().await;
     let script =
         "for fd in 0 1 2; do [ -t $fd ] && echo tty$fd; done; stty size; echo $TERM; echo oops >&2; tty > /dev/tty";
-    let seen = server.client().await.run(on_terminal(shell(script), Terminal::default())).await.is_whole();
+    let seen = server.client().await.run(on_terminal(shell(script), Terminal::default())).await.whole();
     let text = String::from_utf8(seen.bytes(Channel::Terminal)).unwrap();
     let lines: Vec<&str> = text.split("\r\n").collect();
     assert_eq!(lines[..6], ["tty0", "tty1", "tty2", "24 80", "xterm-256color", "oops"], "{text}");
@@ -75,7 +75,7 @@ async fn what_is_typed_arrives_and_the_end_of_input_is_an_end_of_file() {
         shows(&mut events, "ready").await;
         assert_eq!(client.get(id).await.stdin_offset, Some(0), "{id}: a terminal takes input");
         client.write(id, input(Some(0), typed, true)).await.unwrap();
-        let seen = events.to_end().await.is_whole();
+        let seen = events.to_end().await.whole();
         let text = String::from_utf8(seen.bytes(Channel::Terminal)).unwrap();
         assert_eq!(text, format!("ready\r\n{}end\r\n", typed.replace('\n', "\r\n")), "{id}");
         assert!(seen.outcome().success, "{id}");
@@ -103,8 +103,8 @@ async fn a_terminal_keeps_the_last_byte_of_a_large_answer() {
     let client = server.client().await;
     let seen = client.run(on_terminal(shell("stty -onlcr; seq 1 200000").id("large"), Terminal::default())).await;
     let wanted: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
-    assert!(seen.is_whole().bytes(Channel::Terminal) == wanted.as_bytes());
-    assert!(client.attach(attach("large")).await.is_whole().bytes(Channel::Terminal) == wanted.as_bytes());
+    assert!(seen.whole().bytes(Channel::Terminal) == wanted.as_bytes());
+    assert!(client.attach(attach("large")).await.whole().bytes(Channel::Terminal) == wanted.as_bytes());
     let request = proto::ReadOutputRequest { execution_id: "large".to_owned(), ..Default::default() };
     let bytes = client.output(request).await.unwrap();
     assert!(bytes == wanted.as_bytes(), "ReadOutput reads the terminal of a run that has one");

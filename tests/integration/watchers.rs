@@ -20,7 +20,7 @@ async fn twenty_watchers_see_the_same_whenever_they_come() {
     let mut watchers = tokio::task::JoinSet::new();
     for index in 0..20 {
         let client = if index % 4 == 0 { server.client().await } else { client.clone() };
-        watchers.spawn(async move { client.attach(attach("many")).await.is_whole() });
+        watchers.spawn(async move { client.attach(attach("many")).await.whole() });
     }
     client.until("many", |run| run.watchers == 20).await;
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
@@ -45,7 +45,7 @@ async fn a_watcher_that_never_reads_slows_nobody_and_is_cut_with_a_cursor_to_res
     let mut idle = server.client().await.executions.attach(attach("busy")).await.unwrap().into_inner();
     let busy = tokio::spawn({
         let client = client.clone();
-        async move { client.attach(attach("busy")).await.is_whole() }
+        async move { client.attach(attach("busy")).await.whole() }
     });
     client.until("busy", |run| run.watchers == 2).await;
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
@@ -82,7 +82,7 @@ async fn any_byte_arrives_as_it_was_written() {
     let client = server.client().await;
     let all: Vec<u8> = (0..=255).collect();
     std::fs::write(server.path("all"), &all).unwrap();
-    let seen = client.run(shell("cat all; cat all >&2")).await.is_whole();
+    let seen = client.run(shell("cat all; cat all >&2")).await.whole();
     assert_eq!((seen.bytes(Channel::Stdout), seen.bytes(Channel::Stderr)), (all.clone(), all));
     // The two halves of one character, in two writes and two events.
     nix::unistd::mkfifo(&server.path("go"), nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -90,13 +90,13 @@ async fn any_byte_arrives_as_it_was_written() {
     let half = events.until(|event| if let Event::Output(it) = event { Some(it.data.clone()) } else { None }).await;
     assert_eq!(half, b"\xc3".as_slice());
     tokio::fs::write(server.path("go"), "go\n").await.unwrap();
-    assert_eq!(events.to_end().await.is_whole().stdout(), "ä");
+    assert_eq!(events.to_end().await.whole().stdout(), "ä");
 }
 
 #[tokio::test]
 async fn a_line_without_end_is_only_bytes() {
     let server = Server::start().await;
-    let seen = server.client().await.run(shell("head -c 20000000 /dev/zero | tr '\\0' x")).await.is_whole();
+    let seen = server.client().await.run(shell("head -c 20000000 /dev/zero | tr '\\0' x")).await.whole();
     let bytes = seen.bytes(Channel::Stdout);
     assert!(bytes.len() == 20_000_000 && bytes.iter().all(|byte| *byte == b'x'));
 }
@@ -106,10 +106,10 @@ async fn a_million_tiny_writes_are_far_fewer_events() {
     let server = Server::start().await;
     let client = server.client().await;
     let script = "dd if=/dev/zero of=/dev/stdout bs=1 count=1000000 status=none";
-    let seen = client.run(shell(script).id("tiny")).await.is_whole();
+    let seen = client.run(shell(script).id("tiny")).await.whole();
     assert_eq!(seen.bytes(Channel::Stdout).len(), 1_000_000);
     assert!(seen.0.len() < 100_000, "{} events", seen.0.len());
-    assert_eq!(client.attach(attach("tiny")).await.is_whole().bytes(Channel::Stdout).len(), 1_000_000);
+    assert_eq!(client.attach(attach("tiny")).await.whole().bytes(Channel::Stdout).len(), 1_000_000);
 }
 
 #[tokio::test]

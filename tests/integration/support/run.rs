@@ -107,6 +107,7 @@ where
     }
 
     /// Reads to the end, which must be OK, and checks the protocol.
+    #[expect(clippy::wrong_self_convention, reason = "it reads on to the end; nothing is converted")]
     pub(crate) async fn to_end(mut self) -> Seen {
         while self.next().await.expect("the stream ends with OK").is_some() {}
         protocol::check(&self.seen, Part::Some);
@@ -123,7 +124,7 @@ impl Seen {
     }
 
     /// Holds the stream to the stricter rules of one that began at the start and left nothing out.
-    pub(crate) fn is_whole(self) -> Seen {
+    pub(crate) fn whole(self) -> Seen {
         protocol::check(&self.0, Part::Whole);
         self
     }

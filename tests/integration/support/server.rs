@@ -11,7 +11,7 @@ use cc_executor::proto::execution_service_client::ExecutionServiceClient;
 use cc_executor::proto::history_service_client::HistoryServiceClient;
 use cc_executor::proto::server_service_client::ServerServiceClient;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, Uid};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,9 +19,6 @@ use super::eventually;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
-
-/// The user without rights.
-const NOBODY: u32 = 65534;
 
 /// A running server; dropping it kills it and removes its state directory.
 pub(crate) struct Server {
@@ -103,12 +100,6 @@ impl Setup {
     /// Another user than the test's own, which must be root.
     pub(crate) fn user(mut self, user: u32) -> Setup {
         self.user = Some(user);
-        self
-    }
-
-    /// Without the rights of root, if the tests have them.
-    pub(crate) fn nobody(mut self) -> Setup {
-        self.user = Uid::effective().is_root().then_some(NOBODY);
         self
     }
 
