@@ -33,11 +33,7 @@ async fn the_run_has_a_terminal_for_input_output_and_errors() {
     let server = Server::start().await;
     let script =
         "for fd in 0 1 2; do [ -t $fd ] && echo tty$fd; done; stty size; echo $TERM; echo oops >&2; tty > /dev/tty";
-<<<<<<< HEAD
     let seen = server.client().await.run(on_terminal(shell(script), Terminal::default())).await.whole();
-=======
-    let seen = server.client().await.run(on_terminal(shell(script), Terminal::default())).await.is_whole();
->>>>>>> main
     let text = String::from_utf8(seen.bytes(Channel::Terminal)).unwrap();
     let lines: Vec<&str> = text.split("\r\n").collect();
     assert_eq!(lines[..6], ["tty0", "tty1", "tty2", "24 80", "xterm-256color", "oops"], "{text}");

@@ -3,11 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-<<<<<<< HEAD
 use std::os::unix::process::CommandExt as _;
-=======
-use std::os::unix::process::CommandExt;
->>>>>>> main
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -104,15 +100,6 @@ impl Setup {
     /// Another user than the test's own, which must be root.
     pub(crate) fn user(mut self, user: u32) -> Setup {
         self.user = Some(user);
-<<<<<<< HEAD
-=======
-        self
-    }
-
-    /// Without the rights of root, if the tests have them.
-    pub(crate) fn nobody(mut self) -> Setup {
-        self.user = Uid::effective().is_root().then_some(NOBODY);
->>>>>>> main
         self
     }
 
