@@ -168,8 +168,12 @@ impl Server {
         }
         let instances = instance.directory.clone();
         let is_alive = move |id: &str| Instance::is_alive(&instances, id);
+        // Others that start now wait: what a former server left is settled once.
+        let alone = instance.alone().await.map_err(state_dir)?;
         host.clean(is_alive.clone()).await;
         let supervisor = Supervisor::open(config.supervisor, signature, host, spool, history, is_alive).await?;
+        instance.forget_the_dead().map_err(state_dir)?;
+        drop(alone);
         let watchers = TaskTracker::new();
         let parts = Parts {
             supervisor: supervisor.clone(),
@@ -375,16 +379,43 @@ impl Instance {
         let directory = state_dir.join("instances");
         create_private(&directory)?;
         let id = Uuid::now_v7().to_string();
-        let lock = File::create(directory.join(&id))?;
+        // Locked before anybody can see it: a file without a lock is a dead one's.
+        let unseen = directory.join(format!(".{id}"));
+        let lock = File::create(&unseen)?;
         lock.lock()?;
+        std::fs::rename(unseen, directory.join(&id))?;
         Ok(Instance { id, directory, _lock: lock })
     }
 
-    /// Whether the process that claimed `id` still lives. Forgets it when it does not.
+    /// Whether the process that claimed `id` still lives.
     fn is_alive(directory: &Path, id: &str) -> bool {
-        let path = directory.join(id);
-        let Ok(file) = File::open(&path) else { return false };
-        matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+        let Ok(file) = File::open(directory.join(id)) else { return false };
+        // Shared, so that those who look do not take each other for the owner.
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+    }
+
+    /// Waits until no other process settles what a former server left; the others wait for as long as the file is held.
+    async fn alone(&self) -> io::Result<File> {
+        let path = self.directory.join(".settling");
+        let wait = move || {
+            let file = File::create(path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        tokio::task::spawn_blocking(wait).await.map_err(io::Error::other)?
+    }
+
+    /// Removes what those left who could not do it themselves.
+    fn forget_the_dead(&self) -> io::Result<()> {
+        for entry in std::fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let Some(id) = name.to_str().filter(|id| !id.starts_with('.')) else { continue };
+            if !Instance::is_alive(&self.directory, id) {
+                // Whoever was faster has done the same.
+                let _gone_already = std::fs::remove_file(self.directory.join(id));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -19,7 +19,7 @@ use crate::support::life::{KILL, Life, PAUSE, fate};
 use crate::support::run::{Seen, With, argv};
 use crate::support::rung::rungs;
 use crate::support::ticks::Ticks;
-use crate::support::{Events, Server, shell};
+use crate::support::{Events, Server, eventually, shell};
 
 /// Rounds, each with another kind of containment than the one before.
 const ROUNDS: usize = 10;
@@ -145,6 +145,11 @@ async fn a_cursor_from_before_the_crash_gets_the_end_all_the_same() {
     let server = Server::start().await;
     let life = Life::begin(&server, shell("echo one; sleep 1000")).await;
     life.says("one").await;
+    // What is told live is written behind; only then does it outlive the server.
+    eventually("it is on the disk", async || {
+        server.spooled().iter().any(|file| std::fs::read(file).is_ok_and(|bytes| bytes == b"one\n")).then_some(())
+    })
+    .await;
     let cursor = life.get().await.last_cursor.unwrap();
     let server = Server::setup().state(server.crash().await).start().await;
     for ahead in [0, 1, 1000] {
@@ -185,4 +190,29 @@ async fn servers_that_share_a_state_directory_leave_each_others_runs_alone() {
     assert_eq!(beside.get().await.state(), ExecutionState::Running);
     beside.bring(KILL).await;
     assert_eq!(fate(&at(&three, &beside).await.outcome().await), ("SIGKILL".to_owned(), Cause::Cancelled));
+}
+
+#[tokio::test]
+async fn servers_that_start_at_once_settle_a_crash_once() {
+    let server = Server::start().await;
+    let mut lives = Vec::new();
+    for _ in 0..10 {
+        lives.push(Life::begin(&server, shell("seq 1 20000; sleep 1000")).await);
+    }
+    lives[9].says("20000").await;
+    let state = server.crash().await;
+    let place = Server::setup().state(state);
+    let (one, others) = place.start_with(3).await;
+    for server in others.iter().chain([&one]) {
+        for life in &lives {
+            let seen = at(server, life).await.seen().await;
+            assert_eq!(fate(seen.outcome()), ("unknown".to_owned(), Cause::ServerLost));
+            assert!(is_counting(&seen.bytes(Channel::Stdout)));
+            let completed = seen.kinds().filter(|event| matches!(event, Event::Completed(_))).count();
+            assert_eq!(completed, 1);
+        }
+    }
+    let instances = std::fs::read_dir(one.path("instances")).unwrap().flatten();
+    let seen = instances.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).count();
+    assert_eq!(seen, 4, "the dead one is forgotten");
 }

@@ -1,7 +1,6 @@
 //! A store that is damaged or full: what is read is right or said to be missing, and the server stays up.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use cc_executor::proto::execution_event::Event;
 use cc_executor::proto::{
@@ -15,12 +14,6 @@ use crate::support::life::{Life, fate};
 use crate::support::run::{Seen, With};
 use crate::support::small_disk::SmallDisk;
 use crate::support::{Events, Server, eventually, shell};
-
-/// All files of the spool.
-fn spooled(directory: &Path) -> Vec<PathBuf> {
-    let entries = |directory: &Path| fs::read_dir(directory).expect("a directory").flatten();
-    entries(&directory.join("spool")).flat_map(|folder| entries(&folder.path())).map(|entry| entry.path()).collect()
-}
 
 async fn replay(life: &Life) -> Result<Seen, Status> {
     let request = AttachRequest { execution_id: life.id.clone(), follow: true, ..AttachRequest::default() };
@@ -79,7 +72,7 @@ async fn damage_is_told_and_never_read_as_output() {
     })
     .await;
     let mut told = 0;
-    for path in spooled(server.state.path()) {
+    for path in server.spooled() {
         let sound = fs::read(&path).unwrap();
         if sound.is_empty() {
             continue;

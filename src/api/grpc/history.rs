@@ -58,10 +58,8 @@ impl HistoryService for Service {
         let id = convert::execution_id(request.execution_id)?;
         let channel = convert::optional_channel(request.channel, "channel")?;
         let run = self.0.supervisor.find(&id).await?;
-        let channel = channel.unwrap_or_else(|| match self.0.supervisor.snapshot(&run).command.options.terminal {
-            Some(_) => Channel::Terminal,
-            None => Channel::Stdout,
-        });
+        let has_terminal = self.0.supervisor.snapshot(&run).command.options.terminal.is_some();
+        let channel = channel.unwrap_or(if has_terminal { Channel::Terminal } else { Channel::Stdout });
         let log = self.0.supervisor.log(&run).await?;
         let mut bytes = log.read_channel(channel, request.offset, request.limit)?;
         let is_cut = match &run {

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::os::unix::process::CommandExt as _;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -11,7 +11,7 @@ use cc_executor::proto::execution_service_client::ExecutionServiceClient;
 use cc_executor::proto::history_service_client::HistoryServiceClient;
 use cc_executor::proto::server_service_client::ServerServiceClient;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,6 +19,9 @@ use super::eventually;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_cc-executor");
+
+/// The user without rights.
+const NOBODY: u32 = 65534;
 
 /// A running server; dropping it kills it and removes its state directory.
 pub(crate) struct Server {
@@ -101,6 +104,20 @@ impl Setup {
     pub(crate) fn user(mut self, user: u32) -> Setup {
         self.user = Some(user);
         self
+    }
+
+    /// Without the rights of root, if the tests have them.
+    pub(crate) fn nobody(mut self) -> Setup {
+        self.user = Uid::effective().is_root().then_some(NOBODY);
+        self
+    }
+
+    /// Starts it together with `more` others that share its state directory.
+    pub(crate) async fn start_with(self, more: usize) -> (Server, Vec<Server>) {
+        let path = self.state.as_ref().expect("there is something to share").path().to_owned();
+        let beside = || Setup { shared: Some(path.clone()), ..Server::setup() };
+        let others = futures_util::future::join_all((0..more).map(|_| beside().start()));
+        futures_util::future::join(self.start(), others).await
     }
 
     pub(crate) async fn start(self) -> Server {
@@ -256,6 +273,12 @@ impl Server {
             }
         }
         bytes
+    }
+
+    /// All files of its spool.
+    pub(crate) fn spooled(&self) -> Vec<PathBuf> {
+        let entries = |directory: &Path| std::fs::read_dir(directory).expect("a directory").flatten();
+        entries(&self.path("spool")).flat_map(|folder| entries(&folder.path())).map(|file| file.path()).collect()
     }
 
     /// A path in its state directory.

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 
 use super::server::State;
 
-/// A disk of 2 MiB, unmounted in the end.
+/// A disk of 16 MiB, unmounted in the end.
 pub(crate) struct SmallDisk {
     /// The state directory with the disk in it, for a server to take.
     pub(crate) state: Option<State>,
@@ -23,7 +23,7 @@ impl SmallDisk {
         let path = state.path().join("spool");
         fs::create_dir(&path).expect("the directory is empty");
         let is_mounted = Uid::effective().is_root()
-            && mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=2m")).is_ok();
+            && mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::empty(), Some("size=16m")).is_ok();
         if !is_mounted {
             #[expect(clippy::print_stderr, reason = "who runs the tests must know what was not tested")]
             {
