@@ -54,6 +54,7 @@ async fn the_server_tells_the_truth_about_itself() {
     client.create(argv("sleep", &["1000"]).id("third")).await;
     let load = info(&client).await.load.unwrap();
     assert_eq!((load.running, load.queued, load.watchers), (2, 1, 1));
+    client.until("first", |run| run.channels.iter().any(|channel| channel.bytes_total == 48_894)).await;
     for id in ["third", "second", "first"] {
         client.kill(id).await;
     }
