@@ -193,7 +193,8 @@ async fn the_childs_own_file_is_given_back_as_well() {
     assert!(writer.has_dropped());
     writer.seal().await;
     let used = std::fs::metadata(bench.file("out")).unwrap().blocks() * 512;
-    assert!(used <= (1 << 20) + (64 << 10), "{used} bytes of disk");
+    // One step is given back at a time, and a file system rounds to blocks of its own.
+    assert!(used <= (1 << 20) + (128 << 10), "{used} bytes of disk");
     for log in [log, bench.load()] {
         let all = read_all(&log).await;
         assert_eq!((all.offsets[0], all.missing.len()), (Some(10_000_000), 1));
