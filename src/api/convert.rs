@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use crate::execution::clock::LONGEST;
 use crate::execution::command::{
     Capture, Command, CommandLine, DisconnectPolicy, EffectiveTimeout, Environment, Inherit, LeakPolicy, Limits,
     Options, OutputPolicy, Source, Stdin, Terminal, Timeouts,
@@ -54,12 +55,13 @@ pub(crate) fn optional_execution_id(text: String) -> Parsed<Option<ExecutionId>>
     if text.is_empty() { Ok(None) } else { execution_id(text).map(Some) }
 }
 
-/// A duration that is not negative.
+/// A duration that is not negative and that clocks can be set to.
 pub(crate) fn duration(wire: Option<prost_types::Duration>, field: &str) -> Parsed<Option<Duration>> {
-    wire.map(|wire| {
-        Duration::try_from(wire).map_err(|_| fault(field, "must be a duration that is not negative, for instance 10s"))
-    })
-    .transpose()
+    let parsed = wire.map(|wire| {
+        let duration = Duration::try_from(wire).ok().filter(|duration| *duration <= LONGEST);
+        duration.ok_or_else(|| fault(field, "must be a duration of 0s to 10,000 years, for instance 10s"))
+    });
+    parsed.transpose()
 }
 
 /// The digest that tells whether two requests ask for the same.

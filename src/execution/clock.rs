@@ -9,6 +9,9 @@ use tokio::time::Instant;
 
 use super::command::Timeouts;
 
+/// No clock is longer: what is added to one stays within what a moment can be computed with.
+pub const LONGEST: Duration = Duration::from_secs(10_000 * 365 * 24 * 60 * 60);
+
 /// What a clock says when it rings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Alarm {
@@ -170,7 +173,8 @@ impl Clocks {
     pub fn killed(&mut self, patience: Duration, now: Instant) {
         self.grace_ends = None;
         self.stopping = true;
-        self.give_up = Some(now + patience);
+        // Killing again must not put it off.
+        self.give_up.get_or_insert(now + patience);
     }
 
     /// The command has exited; what outlived it has until then, and a repeat can only shorten it.
@@ -196,8 +200,8 @@ impl Clocks {
         let possible =
             (run_by.is_zero() || self.limits.run.is_some()) && (wall_by.is_zero() || self.limits.wall.is_some());
         if possible {
-            self.limits.run = self.limits.run.map(|run| run + run_by);
-            self.limits.wall = self.limits.wall.map(|wall| wall + wall_by);
+            self.limits.run = self.limits.run.map(|run| run.saturating_add(run_by).min(LONGEST));
+            self.limits.wall = self.limits.wall.map(|wall| wall.saturating_add(wall_by).min(LONGEST));
             self.warned.retain(|alarm| *alarm == Alarm::IdleNear);
         }
         possible
@@ -210,7 +214,7 @@ impl Clocks {
         if self.stopping || self.drain_ends.is_some() {
             return earliest(ends);
         }
-        let near = |limit: Duration| limit * 4 / 5;
+        let near = |limit: Duration| limit / 5 * 4;
         let active = |reading: Option<Duration>| reading.and_then(|reading| self.active.when(reading, now));
         let silence = |limit: Duration| self.last_output.unwrap_or_default() + limit;
         let unwarned = |alarm: Alarm| !self.warned.contains(&alarm);
@@ -335,6 +339,23 @@ mod tests {
         assert_eq!(clocks.next(start), Some((start + 10 * SECOND, Alarm::Grace)));
         clocks.stop(Duration::ZERO, start + SECOND);
         assert_eq!(clocks.next(start + SECOND), Some((start + SECOND, Alarm::Grace)));
+    }
+
+    #[test]
+    fn however_much_time_is_asked_for_the_clocks_go_on() {
+        let (mut clocks, start) = clocks(Timeouts { run: Some(SECOND), wall: Some(SECOND), ..Timeouts::default() });
+        for _ in 0..3 {
+            assert!(clocks.extend(Duration::MAX, Duration::MAX));
+        }
+        assert!(clocks.next(start).is_some_and(|(at, _)| at > start + LONGEST / 2));
+    }
+
+    #[test]
+    fn killing_again_does_not_put_off_giving_up() {
+        let (mut clocks, start) = clocks(Timeouts::default());
+        clocks.killed(2 * SECOND, start);
+        clocks.killed(2 * SECOND, start + SECOND);
+        assert_eq!(clocks.next(start + SECOND), Some((start + 2 * SECOND, Alarm::GiveUp)));
     }
 
     proptest! {

@@ -35,6 +35,12 @@ const UNKILLABLE_AFTER: Duration = Duration::from_secs(2);
 /// How long processes that hold no output may outlive the command: enough for one that is about to end.
 const LINGER: Duration = Duration::from_millis(100);
 
+/// Writes to standard input that may wait for room at once.
+const MOST_PARKED: usize = 16;
+
+/// Signals of an escalation that are listed; a caller can repeat a kill as often as it likes.
+const MOST_ESCALATION: usize = 64;
+
 /// The one who lives a run.
 pub struct Driver {
     identity: Identity,
@@ -351,7 +357,9 @@ impl Driver {
                 self.answer_end(reply, sent, wait_for_effect);
             }
             Control::Signal { number, scope } => {
-                self.sent_by_callers.push(number);
+                if !self.sent_by_callers.contains(&number) {
+                    self.sent_by_callers.push(number);
+                }
                 let sent = process.tree().signal(number, os_scope(scope)).await;
                 respond(reply, sent.map(applied).map_err(failed));
             }
@@ -472,7 +480,9 @@ impl Driver {
             warn!(id = %self.identity.id, number, %error, "signal not delivered");
             0
         });
-        self.escalation.push(SentSignal { number, time: Timestamp::now(), processes });
+        if self.escalation.len() < MOST_ESCALATION {
+            self.escalation.push(SentSignal { number, time: Timestamp::now(), processes });
+        }
         processes
     }
 
@@ -603,6 +613,11 @@ impl Driver {
 
     fn write_stdin(&mut self, chunk: Chunk, patient: bool, reply: Reply) {
         if patient {
+            // Whoever stopped waiting was told nothing and goes on by offset.
+            self.parked.retain(|parked| !parked.reply.is_closed());
+            if self.parked.len() == MOST_PARKED {
+                return respond(reply, Err(self.input.window_full().into()));
+            }
             self.parked.push_back(Parked { chunk, accepted: 0, reply });
             return self.unpark();
         }
@@ -706,6 +721,9 @@ impl Driver {
 
     async fn lease_over(&mut self, process: &mut Attended) {
         self.clocks.reclaim();
+        if self.ends.watchers.borrow().now > 0 {
+            return; // somebody came back while there was something else to do
+        }
         let reason = "nobody followed within the lease".to_owned();
         if matches!(self.command.options.on_disconnect, DisconnectPolicy::PauseAfterLease(_)) {
             if self.state() == State::Running {
@@ -756,6 +774,7 @@ impl Driver {
             Alarm::Lease if self.command.options.on_disconnect != DisconnectPolicy::KeepRunning => {
                 self.clocks.reclaim();
                 match self.command.options.on_disconnect {
+                    _ if self.ends.watchers.borrow().now > 0 => None,
                     DisconnectPolicy::PauseAfterLease(_) => None,
                     _ => Some((Cause::ClientGone, "nobody followed within the lease".to_owned())),
                 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -275,8 +276,26 @@ pub(super) type Reply = oneshot::Sender<Result<Answer, ControlError>>;
 #[derive(Debug)]
 struct Remembered {
     request_id: String,
-    request: Request,
+    asked: Asked,
     answer: SharedAnswer,
+}
+
+/// A request without the bytes it carries, only their digest: answers are remembered for long.
+#[derive(Debug, PartialEq)]
+struct Asked {
+    request: Request,
+    data_sha256: Option<[u8; 32]>,
+}
+
+impl Asked {
+    fn of(request: &Request) -> Asked {
+        let mut request = request.clone();
+        let data_sha256 = match &mut request.control {
+            Control::WriteStdin { chunk, .. } => Some(Sha256::digest(std::mem::take(&mut chunk.data)).into()),
+            _ => None,
+        };
+        Asked { request, data_sha256 }
+    }
 }
 
 /// An answer on its way. Who stops waiting for it leaves it on its way for the next one who asks.
@@ -402,18 +421,15 @@ impl Execution {
     /// The answer to the request, asked for only once whoever waits for it, and however often.
     fn remember(&self, request_id: String, request: Request) -> Result<SharedAnswer, ControlError> {
         let mut answers = self.0.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = Asked::of(&request);
         if let Some(known) = answers.iter().find(|known| known.request_id == request_id) {
-            return if known.request == request {
-                Ok(known.answer.clone())
-            } else {
-                Err(ControlError::RequestIdReused)
-            };
+            return if known.asked == asked { Ok(known.answer.clone()) } else { Err(ControlError::RequestIdReused) };
         }
         if answers.len() == REMEMBERED_ANSWERS {
             answers.pop_front();
         }
-        let answer = send(self.0.orders.clone(), request.clone()).boxed().shared();
-        answers.push_back(Remembered { request_id, request, answer: answer.clone() });
+        let answer = send(self.0.orders.clone(), request).boxed().shared();
+        answers.push_back(Remembered { request_id, asked, answer: answer.clone() });
         Ok(answer)
     }
 

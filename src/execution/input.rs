@@ -109,11 +109,17 @@ impl Input {
         }
         let taken = new.slice(..new.len().min(self.window - self.pending_bytes));
         if taken.is_empty() && !new.is_empty() {
-            return Err(InputError::WindowFull { window: self.window, next_offset: self.accepted });
+            return Err(self.window_full());
         }
         self.eof = chunk.eof && taken.len() == new.len();
         self.take(taken.clone());
         Ok(self.progress(taken.len() as u64))
+    }
+
+    /// What a writer is told for whom there is no room now.
+    #[must_use]
+    pub fn window_full(&self) -> InputError {
+        InputError::WindowFull { window: self.window, next_offset: self.accepted }
     }
 
     fn take(&mut self, data: Bytes) {

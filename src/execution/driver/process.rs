@@ -239,7 +239,12 @@ impl Attended {
                     self.files[file].has_more = false;
                     break;
                 }
-                Ok((_, appended)) => worst = Some(worse(worst, appended)),
+                Ok((_, appended)) => {
+                    worst = Some(worse(worst, appended));
+                    if !log.is_ready() {
+                        break; // the disk is waited for where orders are heard
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(?channel, %error, "the spool file could not be read");
                     self.files[file].has_more = false;
