@@ -309,17 +309,28 @@ impl Supervisor {
         let created = Timestamp::now();
         let record = self.0.record(accepted(id.clone(), shown.clone(), created), spec_sha256, timeouts.clone());
         // A spool that cannot even be looked at is to be found out before the run is on record.
-        self.0.spool.exists(&id).map_err(|error| FindError::from(LogError::from(error)))?;
+        let is_littered = self.0.spool.exists(&id).map_err(|error| FindError::from(LogError::from(error)))?;
         match self.0.history.begin(&record).await.map_err(FindError::from)? {
             Claim::New => {}
             Claim::Exists(found) => return self.existing_entry(found, id, spec_sha256),
+        }
+        if is_littered {
+            // The id is ours now, so what lies there has lost its record: it must not pass for this run's.
+            let removed = retention::remove_output(&self.0, &id).await;
+            tracing::warn!(%id, ?removed, "output without a record was removed");
         }
         let limits = LogConfig {
             memory_bytes: self.0.config.memory_bytes,
             output_bytes: command.options.limits.output_bytes.unwrap_or(self.0.config.max_output_bytes),
             policy: command.options.on_output_limit,
         };
-        let (writer, log) = self.0.spool.create(&id, limits).map_err(FindError::from)?;
+        let (writer, log) = match self.0.spool.create(&id, limits) {
+            Ok(created) => created,
+            Err(error) => {
+                self.0.history.finish(&recovery::refused(record, &error)).await.map_err(FindError::from)?;
+                return Err(FindError::from(error).into());
+            }
+        };
         let identity = Identity { id: id.clone(), spec_sha256, command: shown, timeouts, created };
         let (execution, driver) = driver::pair(identity, command, writer, log, self.0.config.stdin_window_bytes);
         let live = Live { execution: execution.clone(), ticket: entry.ticket(), gone: CancellationToken::new() };
@@ -411,8 +422,9 @@ impl Supervisor {
         if let Some(live) = self.live(id) {
             live.gone.cancelled().await; // its log is being sealed
         }
+        // The output first: should that fail, the record is still there to try again by.
+        let freed = retention::remove_output(&self.0, id).await.map_err(LogError::from)?;
         self.0.history.delete(id, Deletion::ByCaller { time: Timestamp::now() }).await?;
-        let freed = retention::remove_output(&self.0, id).await;
         tracing::info!(%id, command = record.snapshot.command.line.name(), freed, "record deleted by a caller");
         Ok(freed)
     }

@@ -10,7 +10,7 @@ use super::{FindError, Parts};
 use crate::execution::Snapshot;
 use crate::execution::event::{Cursor, EventKind, Note};
 use crate::execution::log::{From, Item, Log, LogError, ReadOptions};
-use crate::execution::outcome::{Cause, Durations, Ending, Outcome, Usage};
+use crate::execution::outcome::{Cause, Durations, Ending, NotStarted, Outcome, Step, Usage};
 use crate::execution::state::State;
 use crate::history::Record;
 
@@ -86,6 +86,22 @@ async fn settle_one(parts: &Arc<Parts>, begun: Record) -> Result<(), FindError> 
         writer.seal().await;
     }
     Ok(())
+}
+
+/// The record of a run whose log could not be made: it never started.
+pub(super) fn refused(begun: Record, error: &LogError) -> Record {
+    let message = format!("the spool could not be opened: {error}");
+    let failure = NotStarted { step: Step::Spool, errno: 0, path: None, message: message.clone() };
+    let outcome = Outcome {
+        ending: Ending::NotStarted(failure),
+        cause: Cause::SpawnFailed,
+        reason: message,
+        output_incomplete: false,
+        ..lost(None)
+    };
+    let completed = Some(Timestamp::now());
+    let snapshot = Snapshot { state: State::Completed, completed, outcome: Some(outcome), ..begun.snapshot };
+    Record { expires: Some(super::lifecycle::expiry(&snapshot)), snapshot, ..begun }
 }
 
 /// The outcome of a run whose server was lost: never a success, whatever its process did.

@@ -1,5 +1,6 @@
 //! What is too old or too large is removed: records with their output, oldest first.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,11 +20,7 @@ const BATCH: usize = 500;
 
 /// Keeps the state directory within its bounds until the server closes.
 pub(super) async fn keep(parts: Arc<Parts>) {
-    let spool = parts.spool.clone();
-    let size = tokio::task::spawn_blocking(move || spool.total_size()).await;
-    if let Ok(Ok(bytes)) = size {
-        parts.spool_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
+    measure(&parts).await;
     loop {
         if let Err(error) = round(&parts).await {
             warn!(%error, "retention could not do its work; it tries again in a minute");
@@ -47,6 +44,9 @@ async fn round(parts: &Parts) -> Result<(), history::Error> {
             break;
         }
     }
+    if parts.spool_bytes.load(Ordering::Relaxed) > parts.config.retention_bytes {
+        measure(parts).await; // others may share the state directory: nothing is removed on hearsay
+    }
     while parts.spool_bytes.load(Ordering::Relaxed) > parts.config.retention_bytes {
         let oldest = parts.history.oldest(BATCH).await?;
         if oldest.is_empty() {
@@ -66,26 +66,29 @@ async fn round(parts: &Parts) -> Result<(), history::Error> {
     Ok(())
 }
 
+/// The output first: what a crash leaves behind then still has a record by which it is removed the next time. Output that
+/// cannot be removed keeps its record, and the round ends.
 async fn remove(parts: &Parts, id: &ExecutionId) -> Result<u64, history::Error> {
+    let freed = remove_output(parts, id).await.map_err(|error| history::Error::Unavailable(Box::new(error)))?;
     parts.history.delete(id, Deletion::ByRetention).await?;
-    Ok(remove_output(parts, id).await)
+    Ok(freed)
 }
 
 /// Removes the output of a run. Returns the bytes freed.
-pub(super) async fn remove_output(parts: &Parts, id: &ExecutionId) -> u64 {
+pub(super) async fn remove_output(parts: &Parts, id: &ExecutionId) -> io::Result<u64> {
     let (spool, id) = (parts.spool.clone(), id.clone());
-    let removed = tokio::task::spawn_blocking(move || spool.remove(&id)).await;
-    let freed = match removed {
-        Ok(Ok(freed)) => freed,
-        Ok(Err(error)) => {
-            warn!(%error, "output could not be removed");
-            0
-        }
-        Err(_cancelled) => 0,
-    };
+    let freed = super::blocking(move || spool.remove(&id)).await?;
     let subtract = |bytes: u64| Some(bytes.saturating_sub(freed));
     let _updated = parts.spool_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
-    freed
+    Ok(freed)
+}
+
+/// Looks at what the spool really takes.
+async fn measure(parts: &Parts) {
+    let spool = parts.spool.clone();
+    if let Ok(bytes) = super::blocking(move || spool.total_size()).await {
+        parts.spool_bytes.store(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Adds the output of a run that ended to the total.
