@@ -14,7 +14,7 @@ use crate::execution::command::{
     Capture, Command, CommandLine, DisconnectPolicy, EffectiveTimeout, Environment, Inherit, LeakPolicy, Limits,
     Options, OutputPolicy, Source, Stdin, Terminal, Timeouts,
 };
-use crate::execution::event::{Actor, Channel, Cursor, EPOCH, Gap, GapReason, Note, WarningKind};
+use crate::execution::event::{Actor, Channel, Cursor, EPOCH, EventKind, Gap, GapReason, Note, WarningKind};
 use crate::execution::handle::{Control, Scope};
 use crate::execution::input::Chunk;
 use crate::execution::outcome::{
@@ -669,6 +669,18 @@ impl From<Gap> for proto::Gap {
             end: range.end,
         };
         proto::Gap { first_seq, last_seq, ranges: gap.ranges.into_iter().map(range).collect(), reason: reason.into() }
+    }
+}
+
+impl From<EventKind> for proto::execution_event::Event {
+    fn from(kind: EventKind) -> proto::execution_event::Event {
+        match kind {
+            EventKind::Output { channel, offset, data } => {
+                let channel = proto::Channel::from(channel).into();
+                proto::execution_event::Event::Output(proto::Output { channel, offset, data })
+            }
+            EventKind::Note(note) => note.into(),
+        }
     }
 }
 

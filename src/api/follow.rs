@@ -199,18 +199,8 @@ impl Watcher {
 
     async fn event(&mut self, event: Event) -> Result<(), Gone> {
         let cursor = Cursor::at(event.seq);
-        let body = match event.kind {
-            EventKind::Output { channel, offset, data } => execution_event::Event::Output(proto::Output {
-                channel: proto::Channel::from(channel).into(),
-                offset,
-                data,
-            }),
-            EventKind::Note(note) => {
-                self.saw_completed |= matches!(note, Note::Completed(_));
-                note.into()
-            }
-        };
-        self.send(body, Some(cursor), event.time).await
+        self.saw_completed |= matches!(event.kind, EventKind::Note(Note::Completed(_)));
+        self.send(event.kind.into(), Some(cursor), event.time).await
     }
 
     /// Says once that the replay has ended.

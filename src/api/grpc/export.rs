@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::super::convert::{fault, signal_name, timestamp};
 use super::super::status;
-use crate::execution::event::{Cursor, EventKind};
+use crate::execution::event::Cursor;
 use crate::execution::log::{From, Item, ReadOptions};
 use crate::execution::outcome::Ending;
 use crate::history::filter::Filter;
@@ -186,13 +186,7 @@ impl Export {
                 execution_id: id.clone(),
                 cursor: Some(cursor.into()),
                 time: Some(timestamp(event.time)),
-                event: Some(match event.kind {
-                    EventKind::Output { channel, offset, data } => {
-                        let channel = proto::Channel::from(channel).into();
-                        proto::execution_event::Event::Output(proto::Output { channel, offset, data })
-                    }
-                    EventKind::Note(note) => note.into(),
-                }),
+                event: Some(event.kind.into()),
             };
             self.chunk.extend_from_slice(json::text("ExecutionEvent", &wire).as_bytes());
             self.chunk.push(b'\n');
